@@ -1,0 +1,48 @@
+# Two commands: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+# Another index for torch (a CUDA build, say); empty: the one that pip uses.
+TORCH_INDEX ?=
+ARGS ?=
+PYTEST_ARGS ?= -n 2
+BIN := $(VENV)/bin
+
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench-digits format clean
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Graftery needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt "$(shell grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+venv: $(VENV)/.installed  ## Make the environment
+
+demo: venv  ## Transplant real handwritten digits over HTTP (ARGS=--exit: end by itself)
+	env -u OMP_NUM_THREADS $(BIN)/python -m examples.demo $(ARGS)
+
+test: venv  ## Every test, with real PostgreSQL and Redis
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
+
+check: venv  ## Formatting, lint, types, floors, documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/contract/test_house.py tests/contract/test_errors.py tests/contract/test_deployment.py
+
+bench-digits: venv  ## Measure transplants on the digits, five seeds; writes docs/results/digits.* (about 15 minutes)
+	$(BIN)/python -m benchmarks.digits $(ARGS)
+
+format: venv  ## Format the source
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what these commands made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
