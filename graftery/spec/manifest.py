@@ -1,0 +1,116 @@
+"""What a module file says about itself, and the facts that a verifier derives from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from graftery.spec.names import DIGEST_PATTERN
+
+Kind = Literal["category", "task", "adapter", "teacher", "network", "samples"]
+FILE_KINDS: tuple[Kind, ...] = ("category", "task", "adapter", "teacher")
+Semantics = Literal["feature", "classification", "segmentation", "regression"]
+Role = Literal["teacher", "category", "task", "teacher_task", "adapter", "samples", "evaluation_samples"]
+Size = Annotated[int, Field(ge=0, le=2**40)] | Annotated[str, Field(pattern=r"^[NHW]$")]
+Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
+
+
+class Frozen(BaseModel):
+    """Base of the vocabulary: immutable, and a field that nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(Frozen):
+    """A tensor's dtype and shape. `N` is the batch and always first; `H` and `W` are free."""
+
+    dtype: str = Field(examples=["float32"])
+    shape: tuple[Size, ...] = Field(max_length=6, examples=[["N", 3, 32, 32]])
+
+
+class OutputMeaning(Frozen):
+    """What an output's numbers mean.
+
+    `classification` is logits [N, K], `segmentation` logits [N, K, H, W], `regression` values of any shape; K = 1 is
+    one logit against zero, K > 1 one logit a class. `feature` is what a category module gives.
+    """
+
+    semantics: Semantics = "feature"
+    class_names: tuple[str, ...] | None = Field(default=None, max_length=10_000)
+    unit: str | None = Field(default=None, max_length=64)
+
+
+class OutputSpec(OutputMeaning, TensorSpec):
+    """An output's dtype and shape, and what its numbers mean."""
+
+    @property
+    def meaning(self) -> OutputMeaning:
+        return OutputMeaning(semantics=self.semantics, class_names=self.class_names, unit=self.unit)
+
+
+class Preprocessing(Frozen):
+    """What was done to an image before it became the input, per channel: (value in `value_range` - mean) / std."""
+
+    mean: tuple[FiniteFloat, ...] = Field(max_length=64)
+    std: tuple[FiniteFloat, ...] = Field(max_length=64)
+    value_range: tuple[FiniteFloat, FiniteFloat] = (0.0, 1.0)
+    colour_order: Literal["RGB", "BGR", "grey", "other"] = "RGB"
+
+
+class Parent(Frozen):
+    """One step of lineage: the file that this one was made from, by its digest."""
+
+    role: Role
+    digest: Digest
+
+
+class Manifest(Frozen):
+    """What the owner states about a module; shapes are checked by the verifier, meanings are taken on trust."""
+
+    kind: Literal["category", "task", "adapter", "teacher"]
+    input: TensorSpec
+    outputs: dict[str, OutputSpec] = Field(min_length=1, max_length=64)
+    preprocessing: Preprocessing | None = None
+    cut: str | None = Field(default=None, max_length=200, description="The layer path at which a teacher was cut")
+    parents: tuple[Parent, ...] = Field(default=(), max_length=64)
+    description: str = Field(default="", max_length=65_536, description="Markdown")
+    licence: str | None = Field(default=None, max_length=200)
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=100)
+
+
+class Facts(Frozen):
+    """What the verifier found: none of it is taken from the owner."""
+
+    input: TensorSpec
+    outputs: dict[str, TensorSpec]
+    parameters: int = Field(ge=0)
+    flops_per_sample: int = Field(ge=0)
+    nodes: int = Field(ge=0)
+    operators: tuple[str, ...]
+    layers: tuple[str, ...] = Field(default=(), description="Layer paths that a cut may name")
+    has_batch_norm: bool = False
+    has_sketch: bool = False
+    content_digest: Digest = Field(description="sha256 over op graph and weights only")
+
+
+class SamplesFacts(Frozen):
+    """What the verifier found in a sample set: `x` [n, ...] and, where there are labels, `y` [n] or [n, ...]."""
+
+    count: int = Field(ge=1)
+    labelled: bool
+    x: TensorSpec
+    y: TensorSpec | None = None
+
+
+class NetworkParts(Frozen):
+    """A network is a pinned triple: gS(h(f(x))). Without an adapter, gS(f(x))."""
+
+    category: Digest
+    adapter: Digest | None = None
+    task: Digest
+
+
+def json_of(model: BaseModel) -> dict[str, Any]:
+    """The JSON value of a model without what is unset: the form that is stored and hashed."""
+    return model.model_dump(mode="json", exclude_none=True)

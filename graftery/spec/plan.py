@@ -1,0 +1,118 @@
+"""What a recipe leaves open, filled in from what is at hand. Torch-free: the service answers 4xx before a job exists."""
+
+from __future__ import annotations
+
+from graftery.errors import RecipeRefused
+from graftery.spec.recipes import DEFAULT_OBJECTIVES, Objective, Source, TransplantRecipe
+
+TEACHING: frozenset[Objective] = frozenset({"distillation", "back_distillation", "pseudo_gradient"})
+"""The objectives that ask gT."""
+
+
+def complete(
+    recipe: TransplantRecipe,
+    *,
+    labels: int,
+    unlabelled: bool,
+    teacher_task: bool,
+    batch_norm: bool,
+    sketch: bool,
+    dense: bool,
+    image_input: bool,
+) -> TransplantRecipe:
+    """The recipe with every default filled in (`adapter.final_relu` aside, which only f's features tell).
+
+    Args:
+        labels: how many labelled samples there are.
+        unlabelled: there is a set of images without labels.
+        teacher_task: gT is known.
+        batch_norm: f or gT has batch norm, whose statistics the inversion matches.
+        sketch: f's file has a sketch of its features.
+        dense: the output is segmentation.
+        image_input: f's input is [N, C, H, W].
+
+    Raises:
+        RecipeRefused: `recipe_invalid`, or `samples_missing` where samples are what is missing.
+    """
+    used = labels if recipe.labels is None else recipe.labels
+    if used > labels:
+        raise _missing(f"the recipe asks for {used} labelled samples, {labels} are there")
+    at_hand: dict[Source, bool] = {
+        "samples": used > 0,
+        "unlabelled": unlabelled,
+        "inversion": batch_norm,
+        "moments": sketch,
+        "noise": True,
+    }
+    objectives = _objectives(recipe, labels=used, teacher_task=teacher_task)
+    sources = recipe.sources or _sources(objectives, at_hand, dense=dense)
+    _check_sources(sources, objectives, at_hand)
+    augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
+    adapter = recipe.adapter.model_copy(update={"layers": recipe.adapter.layers or (3 if dense else 1)})
+    filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
+    return recipe.model_copy(update=filled)
+
+
+def _missing(message: str) -> RecipeRefused:
+    return RecipeRefused(message, code="samples_missing", hint="give labelled samples, or ask for fewer")
+
+
+def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool) -> dict[Objective, float]:
+    named = {name: weight for name, weight in recipe.objectives.items() if weight > 0}
+    if recipe.objectives and not named:
+        raise RecipeRefused("all objectives have the weight 0")
+    if not named:
+        with_labels = labels > 0 and (not recipe.sources or "samples" in recipe.sources)
+        at_hand = {name: teacher_task if name in TEACHING else with_labels for name in DEFAULT_OBJECTIVES}
+        named = {name: weight for name, weight in DEFAULT_OBJECTIVES.items() if at_hand[name]}
+    if not named:
+        raise RecipeRefused(
+            "there is neither a teacher's task module nor a labelled sample to learn from",
+            code="samples_missing",
+            hint="name teacher_task, or give labelled samples",
+        )
+    if "direct" in named and labels == 0:
+        raise _missing("the objective direct needs labelled samples")
+    if TEACHING & named.keys() and not teacher_task:
+        raise RecipeRefused(
+            f"the objectives {sorted(TEACHING & named.keys())} need the teacher's task module", hint="name teacher_task"
+        )
+    return named
+
+
+def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *, dense: bool) -> tuple[Source, ...]:
+    """All that is at hand; noise, unlike any real input, only where nothing else is plenty, and for dense outputs."""
+    if not TEACHING & objectives.keys():
+        return ("samples",)
+    plenty = any(at_hand[source] for source in ("unlabelled", "inversion", "moments"))
+    return tuple(source for source, there in at_hand.items() if there and (source != "noise" or dense or not plenty))
+
+
+_NEEDS: dict[Source, str] = {
+    "samples": "labelled samples",
+    "unlabelled": "a set of unlabelled images",
+    "inversion": "batch norm in the category or the teacher's task module",
+    "moments": "a sketch in the category's file",
+}
+_INSTEAD: dict[Source, str] = {
+    "inversion": "take the source noise or unlabelled instead",
+    "moments": "its owner adds one with `graftery push --sketch IMAGES`; or take another source",
+}
+
+
+def _check_sources(
+    sources: tuple[Source, ...], objectives: dict[Objective, float], at_hand: dict[Source, bool]
+) -> None:
+    if len(set(sources)) < len(sources):
+        raise RecipeRefused(f"a source is named twice: {list(sources)}")
+    for source in sources:
+        if at_hand[source]:
+            continue
+        missing = f"the source {source} needs {_NEEDS[source]}"
+        if source in ("samples", "unlabelled"):
+            raise _missing(missing)
+        raise RecipeRefused(missing, hint=_INSTEAD[source])
+    if "direct" in objectives and "samples" not in sources:
+        raise RecipeRefused("the objective direct needs the source samples")
+    if sources != ("samples",) and not TEACHING & objectives.keys():
+        raise RecipeRefused("direct learns from labelled samples only: the other sources teach nothing without gT")

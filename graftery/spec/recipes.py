@@ -1,0 +1,114 @@
+"""Every hyper-parameter once: its unit, its range, its default. The methods and the service read it from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graftery.spec.manifest import Frozen
+
+Objective = Literal["direct", "distillation", "back_distillation", "pseudo_gradient"]
+Source = Literal["samples", "unlabelled", "noise", "inversion", "moments"]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+DEFAULT_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "back_distillation": 1.0, "direct": 0.25}
+"""The terms and weights of a recipe that names none, as far as gT and labels are there. docs/methods/transplant.md."""
+
+SKETCH_DIRECTIONS = 64
+"""Principal directions that a sketch keeps."""
+SKETCH_ELEMENTS = 2**22
+"""At most as many numbers in a sketch's directions: 16 MiB."""
+AGREEMENT_IMAGES = 512
+"""Noise images on which student and teacher are compared."""
+
+
+class AdapterRecipe(Frozen):
+    """The adapter h: near-identity at the start."""
+
+    layers: int | None = Field(
+        None, ge=1, le=8, description="Convolutions or linear layers; by default 1, 3 for dense outputs"
+    )
+    kernel: int = Field(
+        3,
+        ge=1,
+        le=9,
+        description="Side of a convolution's kernel, odd",
+        json_schema_extra={"not": {"multipleOf": 2}},
+    )
+    final_relu: bool | None = Field(
+        None, description="ReLU after the last layer; by default as f's features: on where they are never negative"
+    )
+    noise: float = Field(
+        0.1,
+        ge=0,
+        le=10,
+        description="Of the first weights, against the identity: standard deviation of a layer's output for unit input",
+    )
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
+        return self
+
+
+class AugmentRecipe(Frozen):
+    """Light augmentation of images, in every source that has images."""
+
+    shift: int = Field(1, ge=0, le=32, description="Largest random shift, in pixels")
+    flip: bool = Field(False, description="Random left-right flips; off where left and right matter, as for digits")
+
+
+class NoiseRecipe(Frozen):
+    """Procedural images: 1/f^a coloured noise under random textured discs ("dead leaves")."""
+
+    alpha_min: float = Field(0.5, ge=0, le=4)
+    alpha_max: float = Field(2.0, ge=0, le=4)
+    discs: int = Field(12, ge=0, le=256)
+
+
+class InversionRecipe(Frozen):
+    """Images optimised until the batch statistics at every batch norm of f and gT match the stored ones."""
+
+    images: int = Field(256, ge=2, le=65_536)
+    steps: int = Field(200, ge=1, le=100_000)
+    learning_rate: float = Field(0.2, gt=0, le=10, description="Adam, cosine to zero; in units of the input")
+    statistics_weight: Weight = 1.0
+    class_weight: Weight = 0.03
+    variation_weight: Weight = 0.01
+
+
+class MomentsRecipe(Frozen):
+    """Gaussian features with f's mean and covariance, from the sketch that f's owner ships."""
+
+    directions: int = Field(64, ge=1, le=4096)
+
+
+class TransplantRecipe(Frozen):
+    """How an adapter is learned.
+
+    With no objectives named, the default for the labels and sources at hand is taken (`graftery.spec.plan`).
+    """
+
+    objectives: dict[Objective, Weight] = Field(
+        default_factory=dict,
+        description="Loss terms and their weights; empty: the default for what is at hand",
+        examples=[{"distillation": 4.0, "back_distillation": 1.0}],
+    )
+    sources: tuple[Source, ...] = Field(
+        default=(), description="Feature sources; empty: the default for what is at hand"
+    )
+    labels: int | None = Field(
+        None, ge=0, le=10_000_000, description="Labelled samples to use, chosen by the seed; by default all"
+    )
+    steps: int = Field(1000, ge=0, le=1_000_000)
+    batch: int = Field(32, ge=2, le=65_536)
+    learning_rate: float = Field(5e-3, gt=0, le=10, description="Adam, cosine to zero")
+    temperature: float = Field(2.0, gt=0, le=100, description="Of the distillation's soft targets")
+    seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
+    adapter: AdapterRecipe = Field(default_factory=AdapterRecipe)
+    augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
+    noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
+    inversion: InversionRecipe = Field(default_factory=InversionRecipe)
+    moments: MomentsRecipe = Field(default_factory=MomentsRecipe)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graftery.errors import RecipeRefused
+from graftery.spec.plan import TEACHING, complete
+from graftery.spec.recipes import TransplantRecipe
+
+NOTHING: dict[str, Any] = {
+    "labels": 0,
+    "unlabelled": False,
+    "teacher_task": True,
+    "batch_norm": False,
+    "sketch": False,
+    "dense": False,
+    "image_input": True,
+}
+
+
+def _complete(recipe: TransplantRecipe | None = None, **at_hand: Any) -> TransplantRecipe:
+    return complete(recipe or TransplantRecipe(), **{**NOTHING, **at_hand})
+
+
+@pytest.mark.parametrize(
+    "at_hand, objectives, sources",
+    [
+        ({}, {"distillation", "back_distillation"}, ("noise",)),
+        ({"batch_norm": True}, {"distillation", "back_distillation"}, ("inversion",)),
+        ({"sketch": True}, {"distillation", "back_distillation"}, ("moments",)),
+        ({"unlabelled": True}, {"distillation", "back_distillation"}, ("unlabelled",)),
+        ({"labels": 10}, {"distillation", "back_distillation", "direct"}, ("samples", "noise")),
+        ({"labels": 10, "batch_norm": True}, {"distillation", "back_distillation", "direct"}, ("samples", "inversion")),
+        ({"batch_norm": True, "dense": True}, {"distillation", "back_distillation"}, ("inversion", "noise")),
+        ({"labels": 10, "teacher_task": False}, {"direct"}, ("samples",)),
+    ],
+)
+def test_the_default_follows_what_is_at_hand(at_hand: dict[str, Any], objectives: set[str], sources: object) -> None:
+    done = _complete(**at_hand)
+    assert set(done.objectives) == objectives
+    assert done.sources == sources
+
+
+@pytest.mark.parametrize(
+    "recipe, at_hand, code",
+    [
+        ({}, {"teacher_task": False}, "samples_missing"),
+        ({"objectives": {"direct": 1}}, {}, "samples_missing"),
+        ({"objectives": {"direct": 1}, "labels": 0}, {"labels": 5}, "samples_missing"),
+        ({"labels": 6}, {"labels": 5}, "samples_missing"),
+        ({"sources": ["samples"]}, {}, "samples_missing"),
+        ({"sources": ["unlabelled"]}, {}, "samples_missing"),
+        ({"sources": ["inversion"]}, {}, "recipe_invalid"),
+        ({"sources": ["moments"]}, {}, "recipe_invalid"),
+        ({"sources": ["noise", "noise"]}, {}, "recipe_invalid"),
+        ({"objectives": {"distillation": 1}}, {"teacher_task": False}, "recipe_invalid"),
+        ({"objectives": {"distillation": 0}}, {}, "recipe_invalid"),
+        ({"objectives": {"direct": 1}, "sources": ["noise"]}, {"labels": 5}, "recipe_invalid"),
+        ({"objectives": {"direct": 1}, "sources": ["samples", "noise"]}, {"labels": 5}, "recipe_invalid"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(recipe: dict[str, Any], at_hand: dict[str, Any], code: str) -> None:
+    with pytest.raises(RecipeRefused) as caught:
+        _complete(TransplantRecipe.model_validate(recipe), **at_hand)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("source", "way"), [("moments", "push --sketch"), ("inversion", "noise")])
+def test_a_source_that_is_not_there_comes_with_a_way_out(source: str, way: str) -> None:
+    with pytest.raises(RecipeRefused) as caught:
+        _complete(TransplantRecipe.model_validate({"sources": [source]}))
+    assert way in (caught.value.hint or "")
+
+
+def test_direct_alone_learns_from_samples_alone() -> None:
+    done = _complete(TransplantRecipe(objectives={"direct": 1}), labels=5, batch_norm=True)
+    assert done.sources == ("samples",)
+
+
+def test_samples_that_are_not_asked_for_are_not_used() -> None:
+    done = _complete(TransplantRecipe(labels=0), labels=5)
+    assert "direct" not in done.objectives
+    assert done.sources == ("noise",)
+    only_noise = _complete(TransplantRecipe(sources=("noise",)), labels=5)
+    assert "direct" not in only_noise.objectives
+
+
+def test_dense_outputs_get_three_layers_and_a_named_number_stays() -> None:
+    assert _complete().adapter.layers == 1
+    assert _complete(dense=True).adapter.layers == 3
+    named = TransplantRecipe.model_validate({"adapter": {"layers": 2}})
+    assert _complete(named, dense=True).adapter.layers == 2
+
+
+def test_inputs_that_are_no_images_are_not_shifted() -> None:
+    assert _complete(image_input=False).augment.shift == 0
+
+
+@given(labels=st.integers(0, 20), flags=st.fixed_dictionaries({n: st.booleans() for n in NOTHING if n != "labels"}))
+def test_a_complete_recipe_is_complete(labels: int, flags: dict[str, bool]) -> None:
+    if not labels and not flags["teacher_task"]:
+        return
+    done = complete(TransplantRecipe(), labels=labels, **flags)
+    assert done == complete(done, labels=labels, **flags)
+    assert done == TransplantRecipe.model_validate(done.model_dump())
+    assert None not in (done.labels, done.adapter.layers)
+    assert flags["teacher_task"] or not TEACHING & done.objectives.keys()
+
+
+def test_plan_and_fit_need_no_torch() -> None:
+    code = "import sys, graftery.spec.plan, graftery.spec.fit; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
