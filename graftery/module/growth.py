@@ -1,0 +1,86 @@
+"""A graph's values grow in proportion to the batch: shown at four batch sizes, so that it holds at every other one.
+
+Sizes are sums and products of a few others, apart from the operators below that round. Where these do not round what
+changes with the batch, every size is a + b N, and an operator's output has a + b N elements: four points show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from graftery.module.arguments import OPEN_END
+from graftery.module.opset import Operator
+
+_WINDOWS = ("conv", "avg_pool", "max_pool", "adaptive", "upsample", "_upsample", "im2col", "col2im")
+_CUTS = {
+    "slice": ("dim",),
+    "narrow": ("dim",),
+    "split": ("dim",),
+    "split_with_sizes": ("dim",),
+    "chunk": ("dim",),
+    "unfold": ("dimension",),
+    "diagonal": ("dim1", "dim2"),
+}
+_ENDS = {"slice": "end", "narrow": "length"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One step at one batch size: `sizes` are a + b N in a graph that grows as the batch, `fixed` do not change."""
+
+    sizes: tuple[int, ...]
+    fixed: tuple[Any, ...]
+
+
+def measure(operator: Operator, bound: Mapping[str, Any], result: Any) -> Measure:
+    """What a step makes, and which of the sizes that it works on it may round."""
+    defaults = {"dim2": 1} if operator.name == "diagonal" else {}
+    given = {argument.name: bound.get(argument.name, defaults.get(argument.name)) for argument in operator.arguments}
+    return Measure(_sizes(result), _rounded(operator, given))
+
+
+def trouble(batches: Sequence[int], found: Sequence[Measure]) -> str | None:
+    """What is wrong with one step's measures at these batch sizes, the first two of which are 1 and 2."""
+    if any(each.fixed != found[0].fixed for each in found):
+        return "rounds or cuts a size that changes with the batch"
+    first, second = (each.sizes for each in found[:2])
+    for n, each in zip(batches, found, strict=True):
+        expected = tuple(a + (n - 1) * (b - a) for a, b in zip(first, second, strict=False))
+        if each.sizes != expected:
+            return f"does not grow as the batch: {first} at N = 1, {each.sizes} at N = {n}"
+    return None
+
+
+def _sizes(result: Any) -> tuple[int, ...]:
+    """Every dimension and the number of elements of each tensor; of a whole number, itself."""
+    if isinstance(result, (list, tuple)):
+        return tuple(size for each in result for size in _sizes(each))
+    return (*result.shape, result.numel()) if isinstance(result, Tensor) else (int(result),)
+
+
+def _rounded(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    if operator.text in ("sym.floordiv", "sym.mod"):
+        return (given["a"] % given["b"],)
+    if operator.name == "arange":
+        step = given.get("step") or 1
+        return (step,) if step == 1 else (given.get("start"), given["end"], step)
+    if operator.name in _CUTS:
+        sizes = [given["self"].shape[given[name] or 0] for name in _CUTS[operator.name]]
+        return () if _is_whole(operator.name, given, sizes[0]) else (*sizes, *_stated(given))
+    if operator.name.startswith(_WINDOWS):
+        return (*(tuple(each.shape[1:]) for each in given.values() if isinstance(each, Tensor)), *_stated(given))
+    return ()
+
+
+def _is_whole(name: str, given: Mapping[str, Any], size: int) -> bool:
+    """Whether a slice takes all there is, whatever the size."""
+    ends = (size, OPEN_END, None) if name == "slice" else (size,)
+    return name in _ENDS and not given["start"] and given[_ENDS[name]] in ends and given.get("step") in (None, 1)
+
+
+def _stated(given: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name} {each}" for name, each in given.items() if not isinstance(each, Tensor))

@@ -1,0 +1,45 @@
+"""What outputs mean, and the little of it that shapes can contradict. Torch-free."""
+
+from __future__ import annotations
+
+from graftery.errors import ModuleFileError
+from graftery.module.check import shape_text
+from graftery.spec.manifest import Manifest, OutputMeaning, OutputSpec, Semantics, TensorSpec
+
+_RANK: dict[Semantics, int] = {"classification": 2, "segmentation": 4}
+
+
+def default_meaning(kind: str, spec: TensorSpec) -> OutputMeaning:
+    """What an output most likely is, from the module's kind and the output's rank."""
+    if kind in ("category", "adapter"):
+        return OutputMeaning(semantics="feature")
+    ranks: dict[int, Semantics] = {rank: semantics for semantics, rank in _RANK.items()}
+    return OutputMeaning(semantics=ranks.get(len(spec.shape), "regression"))
+
+
+def check_meaning(manifest: Manifest) -> None:
+    """Refuse outputs whose shape contradicts their meaning.
+
+    Raises:
+        ModuleFileError: `manifest_invalid`.
+    """
+    if manifest.kind in ("category", "adapter", "task") and len(manifest.outputs) != 1:
+        raise _bad(f"a {manifest.kind} module has one output, this has {sorted(manifest.outputs)}")
+    for name, output in manifest.outputs.items():
+        _check_output(name, output)
+
+
+def _check_output(name: str, output: OutputSpec) -> None:
+    rank = _RANK.get(output.semantics, len(output.shape))
+    if len(output.shape) != rank:
+        raise _bad(
+            f"output {name} is {output.semantics}, which has {rank} dimensions, its shape is {shape_text(output)}"
+        )
+    if output.class_names is not None:
+        classes = output.shape[1] if len(output.shape) > 1 else 1
+        if len(output.class_names) not in ({1, 2} if classes == 1 else {classes}):
+            raise _bad(f"output {name} has {classes} logits and {len(output.class_names)} class names")
+
+
+def _bad(what: str) -> ModuleFileError:
+    return ModuleFileError(what, code="manifest_invalid")

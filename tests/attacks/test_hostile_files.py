@@ -1,0 +1,39 @@
+"""Every file of tests/support/hostile.py is refused with its own code, at once and in little memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from graftery.errors import ModuleFileError
+from graftery.module import verify
+from graftery.module.protocol import warm_up
+from graftery.spec.problems import PROBLEMS
+from tests.support.hostile import HOSTILE
+from tests.support.hostile_parts import good
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    warm_up()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_is_refused_with_its_code(name: str, tmp_path: Path) -> None:
+    write, code = HOSTILE[name]
+    path = tmp_path / "hostile.safetensors"
+    write(path)
+    start = time.process_time()
+    with pytest.raises(ModuleFileError) as caught:
+        verify(path)
+    assert caught.value.code == code, caught.value.message
+    assert code in PROBLEMS
+    assert time.process_time() - start < 1.0
+
+
+def test_good_file_that_the_hostile_ones_are_made_from_passes(tmp_path: Path) -> None:
+    path = tmp_path / "good.safetensors"
+    path.write_bytes(good())
+    assert verify(path).layers == ("fc",)
