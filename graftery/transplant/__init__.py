@@ -1,0 +1,10 @@
+"""Network transplanting: learning the adapter between a frozen category module and a frozen task module."""
+
+from graftery.transplant.checkpoint import Checkpoint
+from graftery.transplant.evaluation import evaluate
+from graftery.transplant.loop import Progress
+from graftery.transplant.moments import sketch
+from graftery.transplant.nets import compose
+from graftery.transplant.run import Transplant, transplant
+
+__all__ = ["Checkpoint", "Progress", "Transplant", "compose", "evaluate", "sketch", "transplant"]

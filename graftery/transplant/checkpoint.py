@@ -1,0 +1,50 @@
+"""Checkpoints of a transplant, as safetensors: no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from graftery.errors import RecipeRefused
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a transplant after `step` steps of `phase`: enough to go on to the same bits.
+
+    Args:
+        step: steps done in the phase.
+        tensors: `value.*` what is learned, `adam.*` the optimiser's moments, `images` the inversion's, once made.
+        phase: "inversion" or "train".
+        fingerprint: sha256 of recipe, modules and samples; a resumption with others is refused.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    phase: str
+    fingerprint: str = ""
+
+    def save(self, path: str | Path) -> None:
+        state = json.dumps({"step": self.step, "phase": self.phase, "fingerprint": self.fingerprint}, sort_keys=True)
+        save_file({name: value.contiguous() for name, value in self.tensors.items()}, path, {"checkpoint": state})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            RecipeRefused: it is not one, or not whole.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads((file.metadata() or {})["checkpoint"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise RecipeRefused(f"the checkpoint cannot be read: {error}") from error
+        return cls(int(state["step"]), tensors, str(state["phase"]), str(state["fingerprint"]))

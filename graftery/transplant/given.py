@@ -1,0 +1,125 @@
+"""What was handed in for a transplant: checks, sizes, and the fingerprint that ties a checkpoint to it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graftery.data.samples import SampleSet
+from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.module import ModuleFile
+from graftery.spec.fit import check_join, output_of
+from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant.evaluation import check_labels
+
+SKETCH = "sketch.mean"
+"""The tensor of a category's file without which there is no sketch."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The modules and samples of a transplant.
+
+    Raises:
+        Misfit: `shape_mismatch`, `kind_mismatch`. Preprocessing and meanings are the service's to refuse, before a job.
+        SamplesRefused: samples that do not fit f's input or the output's meaning.
+    """
+
+    category: ModuleFile
+    task: ModuleFile
+    teacher_task: ModuleFile | None = None
+    samples: SampleSet | None = None
+    unlabelled: SampleSet | None = None
+    evaluate_on: SampleSet | None = None
+
+    def __post_init__(self) -> None:
+        teacher = self.teacher_task.manifest if self.teacher_task is not None else None
+        check_join(self.category.manifest, self.task.manifest, teacher, with_adapter=True, force=True)
+        for name in ("samples", "unlabelled", "evaluate_on"):
+            samples = getattr(self, name)
+            if samples is not None:
+                _check_inputs(name, samples, self.category.manifest.input)
+        if len({tuple(samples.x.shape[1:]) for samples in self._sets}) > 1:
+            raise SamplesRefused("the sample sets have inputs of different sizes")
+        if self.evaluate_on is not None and self.evaluate_on.y is None:
+            raise SamplesRefused("the samples to measure on have no labels", code="samples_missing")
+        for labelled in (self.samples, self.evaluate_on):
+            if labelled is not None:
+                check_labels(labelled, self.meaning)
+
+    @property
+    def _sets(self) -> list[SampleSet]:
+        return [each for each in (self.samples, self.unlabelled, self.evaluate_on) if each is not None]
+
+    @property
+    def meaning(self) -> OutputSpec:
+        """The output's spec: gS's."""
+        return output_of(self.task.manifest)
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The lineage of the adapter, by content digests."""
+        category = Parent(role="category", digest=self.category.content_digest)
+        task = Parent(role="task", digest=self.task.content_digest)
+        if self.teacher_task is None:
+            return category, task
+        return category, task, Parent(role="teacher_task", digest=self.teacher_task.content_digest)
+
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input; a free height or width is that of the samples, else of f's probe.
+
+        Raises:
+            RecipeRefused: a free size that nothing tells.
+        """
+        probe = self.category.extras.get("probe.x")
+        known = self._sets[0].x if self._sets else probe
+        if known is not None:
+            return tuple(known.shape[1:])
+        shape = self.category.manifest.input.shape[1:]
+        if any(isinstance(size, str) for size in shape):
+            raise RecipeRefused(f"the input's size {list(shape)} is free: give samples, so that the size is known")
+        return tuple(int(size) for size in shape)
+
+    def check_features(self, shape: tuple[int, ...]) -> None:
+        """Refuse inputs of a free size that gives features [N, *shape] that gT does not take.
+
+        Raises:
+            SamplesRefused: `samples_invalid`.
+        """
+        if self.teacher_task is None:
+            return
+        wanted = self.teacher_task.manifest.input.shape[1:]
+        if not all(isinstance(size, str) or size == got for size, got in zip(wanted, shape, strict=True)):
+            raise SamplesRefused(
+                f"inputs of {list(self.input_shape())} give features {list(shape)}, the teacher's task module takes"
+                f" {list(wanted)}"
+            )
+
+    def fingerprint(self, recipe: TransplantRecipe) -> str:
+        """sha256 of all that the adapter depends on."""
+        digest = hashlib.sha256(recipe.model_dump_json().encode())
+        for parent in self.parents:
+            digest.update(f"{parent.role} {parent.digest}".encode())
+        for samples in (self.samples, self.unlabelled):
+            for tensor in (None, None) if samples is None else (samples.x, samples.y):
+                digest.update(b"none" if tensor is None else _bytes(tensor))
+        return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _check_inputs(name: str, samples: SampleSet, wanted: TensorSpec) -> None:
+    shape = wanted.shape[1:]
+    got = samples.x.shape[1:]
+    fits = len(got) == len(shape) and all(isinstance(b, str) or a == b for a, b in zip(got, shape, strict=True))
+    if not fits or f"torch.{wanted.dtype}" != str(samples.x.dtype):
+        raise SamplesRefused(
+            f"{name} are {samples.x.dtype} {list(samples.x.shape)}, the category's input is {wanted.dtype}"
+            f" [{', '.join(map(str, wanted.shape))}]"
+        )

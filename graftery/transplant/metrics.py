@@ -1,0 +1,80 @@
+"""How good a net's outputs are, by what they mean: pure functions of outputs and labels.
+
+Shapes: n samples, K outputs, P pixels, L classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graftery.spec.manifest import Semantics
+from graftery.transplant.objectives import IGNORED
+
+
+def decide(logits: Tensor) -> Tensor:
+    """The class of each sample or pixel: [n, K, ...] to int64 [n, ...]. One logit is held against zero."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def confusion(decided: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Counts [L, L]: row is the label, column the decision; pixels with label 255 count for nothing."""
+    decided, labels = decided.flatten(), labels.flatten().long()
+    known = labels != IGNORED
+    return torch.bincount(labels[known] * classes + decided[known], minlength=classes**2).view(classes, classes)
+
+
+def classification(logits_nK: Tensor, labels_n: Tensor) -> dict[str, float]:
+    """`accuracy`, `balanced_accuracy` (mean recall of the classes that occur) and, for one logit, `auc`."""
+    counts_LL = confusion(decide(logits_nK), labels_n, max(2, logits_nK.shape[1])).double()
+    found = {
+        "accuracy": float(counts_LL.diagonal().sum() / counts_LL.sum()),
+        "balanced_accuracy": float(_mean_over_present(counts_LL.diagonal(), counts_LL.sum(1))),
+    }
+    if logits_nK.shape[1] == 1 and 0 < int(labels_n.sum()) < len(labels_n):
+        found["auc"] = auc(logits_nK[:, 0], labels_n)
+    return found
+
+
+def auc(scores_n: Tensor, labels_n: Tensor) -> float:
+    """Probability that a positive scores above a negative, ties counted half."""
+    positive, negative = scores_n[labels_n > 0.5].double(), scores_n[labels_n <= 0.5].double().sort().values
+    below = torch.searchsorted(negative, positive, side="left") + torch.searchsorted(negative, positive, side="right")
+    return float(below.double().mean() / (2 * len(negative)))
+
+
+def segmentation(counts_LL: Tensor) -> dict[str, float]:
+    """`iou` (of the positive class where there are two, else the mean of those that occur) and `pixel_accuracy`."""
+    counts_LL = counts_LL.double()
+    hit_L = counts_LL.diagonal()
+    union_L = counts_LL.sum(0) + counts_LL.sum(1) - hit_L
+    iou = hit_L[1] / union_L[1].clamp_min(1) if len(counts_LL) == 2 else _mean_over_present(hit_L, union_L)
+    return {"iou": float(iou), "pixel_accuracy": float(hit_L.sum() / counts_LL.sum().clamp_min(1))}
+
+
+def regression(outputs: Tensor, labels: Tensor) -> dict[str, float]:
+    """`mse`, `mae` and `r2` (1 - mse over the labels' variance, each output column about its own mean)."""
+    outputs, labels = outputs.double(), labels.double().view_as(outputs)
+    error = outputs - labels
+    variance = (labels - labels.mean(0)).square().mean()
+    mse = error.square().mean()
+    return {"mse": float(mse), "mae": float(error.abs().mean()), "r2": float(1 - mse / variance.clamp_min(1e-12))}
+
+
+def kappa(ours: Tensor, theirs: Tensor) -> float:
+    """Cohen's kappa of two decisions: 1 full agreement, 0 what chance would give."""
+    classes = int(max(ours.max(), theirs.max())) + 1
+    joint_LL = confusion(ours, theirs, max(2, classes)).double() / ours.numel()
+    chance = float(joint_LL.sum(0) @ joint_LL.sum(1))
+    observed = float(joint_LL.diagonal().sum())
+    return 1.0 if chance >= 1 and observed >= 1 else (observed - chance) / max(1 - chance, 1e-12)
+
+
+def of_outputs(outputs: Tensor, labels: Tensor, semantics: Semantics) -> dict[str, float]:
+    """The metrics of whole-set outputs for classification and regression."""
+    return classification(outputs, labels) if semantics == "classification" else regression(outputs, labels)
+
+
+def _mean_over_present(hit_L: Tensor, total_L: Tensor) -> Tensor:
+    present = total_L > 0
+    return (hit_L[present] / total_L[present]).mean()

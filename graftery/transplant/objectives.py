@@ -1,0 +1,132 @@
+"""The loss terms of a transplant: pure functions of logits, labels and input gradients.
+
+Shapes: N batch, K outputs, P positions (1 for classification), `...` whatever the output or the feature has.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graftery.spec.manifest import Semantics
+
+IGNORED = 255
+"""The label of a pixel that counts for nothing."""
+
+
+def direct(logits: Tensor, labels: Tensor, semantics: Semantics) -> Tensor:
+    """Task loss on labelled samples: the baseline "direct-learn".
+
+    Math: cross entropy, binary where K = 1 (mean over samples and pixels, 255 left out); regression, mean squared error.
+
+    Args:
+        logits: [N, K] or [N, K, H, W]; regression: any shape.
+        labels: [N] or [N, H, W]; regression: the shape of `logits`.
+        semantics: what the output means.
+
+    Returns:
+        A scalar, at least 0, differentiable in `logits`.
+
+    Source: Zhang et al. 2018, the baseline.
+    """
+    if semantics in ("regression", "feature"):
+        return F.mse_loss(logits, labels.to(logits.dtype).view_as(logits))
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+    known = labels != IGNORED
+    losses = F.binary_cross_entropy_with_logits(logits[:, 0], labels.clamp(0, 1).to(logits.dtype), reduction="none")
+    return (losses * known).sum() / known.sum().clamp_min(1)
+
+
+def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, temperature: float) -> Tensor:
+    """How far the student's output is from the teacher's.
+
+    Math: T^2 KL(p(teacher / T) || p(student / T)), p the softmax over K, or the sigmoid where K = 1; mean over samples
+    and positions. Regression: mean squared error over the variance of the teacher's outputs in the batch.
+
+    Args:
+        student, teacher: logits of one shape, [N, K, ...].
+        temperature: T; logits are divided by it.
+
+    Returns:
+        A scalar, at least 0, differentiable in `student`.
+
+    Source: forward distillation in Zhang et al. 2018; the temperature after Hinton et al. 2015; the scaling by T^2 and
+    by the variance make the weight mean the same for every T and unit.
+    """
+    if semantics in ("regression", "feature"):
+        return F.mse_loss(student, teacher) / teacher.var(correction=0).clamp_min(1e-12)
+    if student.shape[1] > 1:
+        log_s, log_t = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
+        return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1).mean()
+    soft = torch.sigmoid(teacher / temperature)
+    cross = F.binary_cross_entropy_with_logits(student / temperature, soft)
+    return temperature**2 * (cross - F.binary_cross_entropy_with_logits(teacher / temperature, soft))
+
+
+def back_distillation(d_student: Tensor, d_teacher: Tensor) -> Tensor:
+    """How far the gradients of the outputs with respect to f's features are from each other.
+
+    Math: mean over samples of ||D_S - D_T||^2 / ||D_T||^2.
+
+    Args:
+        d_student, d_teacher: [N, ...], gradients of the same function of the output, through gS(h(x)) and gT(x).
+
+    Returns:
+        A scalar, at least 0, differentiable in `d_student`.
+
+    Source: Zhang et al. 2018, back-distillation. The exact gradients and the normalisation per sample are ours.
+    """
+    difference, size = (d_student - d_teacher).flatten(1), d_teacher.flatten(1)
+    energy_N = size.square().sum(1)
+    # A teacher that is flat at one sample would else outweigh the batch.
+    floor = 1e-3 * energy_N.mean() + 1e-12
+    return (difference.square().sum(1) / (energy_N + floor)).mean()
+
+
+def back_distillation_cosine(d_student: Tensor, d_teacher: Tensor) -> Tensor:
+    """The same for gradients whose size means nothing.
+
+    Math: mean over samples of ||D_S/|D_S| - D_T/|D_T|||^2 = 2 - 2 cos.
+
+    Source: Zhang et al. 2018. The norms are differentiated: taken as constants, the adapter shrinks (measured).
+    """
+    return (2 - 2 * F.cosine_similarity(d_student.flatten(1), d_teacher.flatten(1), dim=1, eps=1e-12)).mean()
+
+
+def moment_mismatch(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far offset and scale of the student's outputs are from the teacher's over a batch.
+
+    Math: mean over K of ((m_S - m_T) / s_T)^2 + (log s_S / s_T)^2, m and s mean and standard deviation over samples and
+    positions.
+
+    Source: ours. A pseudo-gradient passes weights only, so that nothing else teaches the adapter its biases.
+    """
+    (m_S, s_S), (m_T, s_T) = _moments(student), _moments(teacher)
+    return (((m_S - m_T) / s_T).square() + (s_S / s_T).log().square()).mean()
+
+
+def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
+    flat_KM = output.transpose(0, 1).flatten(1) if output.ndim > 1 else output[None]
+    return flat_KM.mean(1), (flat_KM.var(1, correction=0) + 1e-6).sqrt()
+
+
+def directions(output: Tensor, generator: torch.Generator) -> Tensor:
+    """Random unit vectors in the space of outputs, one a sample: G_y. Shaped like `output`."""
+    random = torch.randn(output.shape, generator=generator).to(output)
+    unit: Tensor = random / random.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, *[1] * (output.ndim - 1))
+    return unit
+
+
+def input_gradient(output: Tensor, features: Tensor, direction: Tensor, *, create_graph: bool) -> Tensor:
+    """d<G_y, y>/dx for every sample.
+
+    Args:
+        output: y [N, ...], a function of `features` that does not mix samples.
+        features: x [N, ...], requires grad.
+        direction: G_y, shaped like `output`.
+        create_graph: keep the graph of the gradient, so that it can be differentiated (double backward).
+    """
+    (gradient,) = torch.autograd.grad((output * direction).sum(), features, create_graph=create_graph)
+    return gradient

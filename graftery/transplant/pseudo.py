@@ -1,0 +1,134 @@
+"""Pseudo-gradients: a net made linear, so that its gradient needs no features.
+
+ReLU becomes a random 0/1 gate, max pooling one random pick a window, batch norm its scale, and no bias is added. The
+rewrite is on the graph of operators; autograd does the rest.
+
+Source: Zhang et al. 2018, the data-free form of back-distillation; reconstructed (docs/methods/transplant.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from graftery.errors import RecipeRefused
+from graftery.transplant.opgraph import operator_name
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Rewrite = Callable[["Linear", Any, Args, Kwargs], Any]
+
+
+class Linear(fx.Interpreter):
+    """Runs a graph of operators with every operator replaced by a linear one.
+
+    Args:
+        net: a graph of ATen operators of one input.
+        generator: draws gates and picks, anew at every run.
+
+    Raises:
+        RecipeRefused: the net has an operator that is neither linear nor has a linear stand-in.
+    """
+
+    def __init__(self, net: fx.GraphModule, generator: torch.Generator) -> None:
+        super().__init__(net)
+        self.generator = generator
+        self.dependent: set[fx.Node] = set()
+
+    def run_node(self, n: fx.Node) -> Any:
+        uses = [used for used in n.all_input_nodes if used in self.dependent]
+        if n.op != "call_function" or not uses:
+            if n.op == "placeholder":
+                self.dependent.add(n)
+            return super().run_node(n)
+        value = self._rewritten(n, uses)
+        # Sizes are read off a feature, but do not depend on its values.
+        if isinstance(value, Tensor | list | tuple):
+            self.dependent.add(n)
+        return value
+
+    def _rewritten(self, n: fx.Node, uses: list[fx.Node]) -> Any:
+        name = operator_name(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if name in LINEAR or name.startswith(("aten.sym_", "aten._assert", "aten.upsample_")):
+            return n.target(*args, **kwargs)  # type: ignore[operator]
+        if name in SUMS:
+            return self._sum(n, args, kwargs)
+        if name in PRODUCTS and len(uses) == 1 and (name != "aten.div" or n.args[0] in uses):
+            return n.target(*args, **kwargs)  # type: ignore[operator]
+        if name in REWRITES:
+            return REWRITES[name](self, n.target, args, kwargs)
+        raise RecipeRefused(
+            f"pseudo_gradient knows no linear stand-in for {name}", hint="use back_distillation, which needs none"
+        )
+
+    def _sum(self, n: fx.Node, args: Args, kwargs: Kwargs) -> Any:
+        """A sum of two features stays; a constant is a bias and goes."""
+        ours, theirs = (arg in self.dependent for arg in n.args[:2])
+        if ours and theirs:
+            return n.target(*args, **kwargs)  # type: ignore[operator]
+        sign = -1 if theirs and operator_name(n) == "aten.sub" else 1
+        value, other = (args[0], args[1]) if ours else (args[1], args[0])
+        # The constant may still have broadcast the feature.
+        return sign * value + (torch.zeros_like(other) if isinstance(other, Tensor) else 0)
+
+    def gate(self, x: Tensor) -> Tensor:
+        open_ = torch.rand(x.shape, generator=self.generator) < 0.5
+        return x * open_.to(x)
+
+    def pick(self, x: Tensor, args: tuple[Any, ...]) -> Tensor:
+        """One random element of each window: where a maximum of noise is."""
+        noise = torch.rand(x.shape, generator=self.generator).to(x)
+        _, index = torch.ops.aten.max_pool2d_with_indices(noise, *args)
+        return x.flatten(2).gather(2, index.flatten(2)).view_as(index)
+
+
+def _without_bias(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Convolutions and linear layers: input, weight, bias, then the rest."""
+    rest = {name: value for name, value in kwargs.items() if name != "bias"}
+    return target(args[0], args[1], None, *args[3:], **rest)
+
+
+def _batch_norm(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    x, weight, _bias, _mean, var, _training, _momentum, eps = args[:8]
+    scale_C = torch.rsqrt(var + eps) * (1 if weight is None else weight)
+    return x * scale_C.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def _layer_norm(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Centred and scaled by the weight; the division by the sample's own size is not linear, and goes."""
+    x, shape, weight, *_rest = [*args, None]
+    centred = x - x.mean(list(range(-len(shape), 0)), keepdim=True)
+    return centred if weight is None else centred * weight
+
+
+def _gate(linear: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    return linear.gate(args[0])
+
+
+def _pick(linear: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    return linear.pick(args[0], args[1:])
+
+
+LINEAR = frozenset(
+    """
+    getitem getattr aten._to_copy aten.adaptive_avg_pool1d aten.adaptive_avg_pool2d aten.alias aten.avg_pool1d aten.avg_pool2d
+    aten.cat aten.chunk aten.clone aten.constant_pad_nd aten.contiguous aten.expand aten.flatten aten.flip
+    aten.index_select aten.mean aten.narrow aten.neg aten.pad aten.permute aten.reshape aten.roll aten.select aten.slice
+    aten.split aten.split_with_sizes aten.squeeze aten.stack aten.sum aten.t aten.to aten.transpose aten.unbind
+    aten.unflatten aten.unsqueeze aten.view
+    """.split()  # noqa: SIM905
+)
+SUMS = frozenset({"aten.add", "aten.sub"})
+PRODUCTS = frozenset({"aten.mul", "aten.div", "aten.matmul", "aten.bmm", "aten.mm"})
+GATED = ("relu", "relu6", "gelu", "silu", "elu", "leaky_relu", "hardswish", "hardtanh", "mish", "softplus")
+REWRITES: dict[str, Rewrite] = {
+    **{f"aten.{name}": _without_bias for name in ("conv1d", "conv2d", "conv_transpose2d", "linear")},
+    "aten.batch_norm": _batch_norm,
+    "aten.layer_norm": _layer_norm,
+    "aten.max_pool2d": _pick,
+    **{f"aten.{name}": _gate for name in GATED},
+}

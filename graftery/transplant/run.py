@@ -1,0 +1,228 @@
+"""The public door: modules in, adapter out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftery.data.samples import SampleSet, choose
+from graftery.data.streams import generator
+from graftery.errors import RecipeRefused, TrainingFailed
+from graftery.module import ModuleFile, trace
+from graftery.nn.adapters import Adapter, Shape, make_adapter
+from graftery.spec.manifest import OutputMeaning
+from graftery.spec.plan import complete
+from graftery.spec.recipes import AGREEMENT_IMAGES, Source, TransplantRecipe
+from graftery.transplant.checkpoint import Checkpoint
+from graftery.transplant.evaluation import agreement, evaluate
+from graftery.transplant.given import SKETCH, Given
+from graftery.transplant.inversion import Inversion
+from graftery.transplant.loop import Loop, Progress
+from graftery.transplant.nets import Composed, Nets, differentiable_twice
+from graftery.transplant.opgraph import batch_norms, op_graph
+from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
+from graftery.transplant.training import train
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """What a transplant gives.
+
+    Args:
+        adapter: h as a module file of kind "adapter".
+        recipe: exactly what was done: every default filled in.
+        metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
+            not measured.
+        history: about fifty entries a phase: phase, step and loss.
+    """
+
+    adapter: ModuleFile
+    recipe: TransplantRecipe
+    metrics: dict[str, Any]
+    history: list[dict[str, float | int | str]] = field(default_factory=list)
+
+
+def transplant(
+    category: ModuleFile,
+    task: ModuleFile,
+    *,
+    teacher_task: ModuleFile | None = None,
+    recipe: TransplantRecipe = TransplantRecipe(),  # noqa: B008  immutable
+    samples: SampleSet | None = None,
+    unlabelled: SampleSet | None = None,
+    evaluate_on: SampleSet | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_s: float = 3.0,
+    resume: Checkpoint | None = None,
+) -> Transplant:
+    """Learn the adapter h with which gS(h(f(x))) does what gT(f(x)) does. f, gS and gT do not change by a bit.
+
+    Args:
+        category: f.
+        task: gS, the task module that other categories share.
+        teacher_task: gT, f's own task module; without it only `direct` is possible.
+        recipe: what it leaves open is filled in (`graftery.spec.plan`).
+        samples: labelled samples; the recipe says how many of them are used.
+        unlabelled: inputs without labels.
+        evaluate_on: labelled samples to measure on; never trained on.
+        device: where to train. The same recipe, seed, device and number of threads give the same bytes.
+        progress: called at most ten times a second; may raise to stop the transplant.
+        checkpoint: called about every `checkpoint_s` seconds.
+        resume: a checkpoint of the same transplant; the adapter is the one that an unbroken run gives.
+
+    Raises:
+        Misfit: modules that no adapter joins.
+        RecipeRefused: `recipe_invalid`, `samples_missing`.
+        SamplesRefused: samples that do not fit.
+        TrainingFailed: `diverged`, `out_of_memory`, `frozen_changed`.
+
+    Source: Zhang et al. 2018; what is reconstructed and what is ours: docs/methods/transplant.md.
+    """
+    given = Given(category, task, teacher_task, samples, unlabelled, evaluate_on)
+    run = _Run.of(given, recipe, torch.device(device))
+    hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
+    with _memory(), differentiable_twice():
+        adapter = run.learn(hooks)
+        return Transplant(run.file(adapter), run.recipe, run.measure(adapter, hooks), hooks.history)
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingFailed(
+            "the device ran out of memory", code="out_of_memory", hint="use a smaller batch or fewer inversion images"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One transplant: nets on their device, the complete recipe, and noise shaped like f's input."""
+
+    given: Given
+    recipe: TransplantRecipe
+    nets: Nets
+    noise: Noise
+    example: Tensor
+    """Features [2, ...] of noise, whose shape the adapter is made for."""
+
+    @classmethod
+    def of(cls, given: Given, recipe: TransplantRecipe, device: torch.device) -> _Run:
+        files = [given.category, given.task, given.teacher_task]
+        nets = Nets(*(None if file is None else file.net().to(device) for file in files))  # type: ignore[arg-type]
+        shape = given.input_shape()
+        recipe = complete(
+            recipe,
+            labels=given.samples.labels if given.samples is not None else 0,
+            unlabelled=given.unlabelled is not None,
+            teacher_task=nets.teacher is not None,
+            batch_norm=any(batch_norms(net) for net in (nets.category, nets.teacher) if net is not None),
+            sketch=SKETCH in given.category.extras,
+            dense=given.meaning.semantics == "segmentation",
+            image_input=len(shape) == 3,
+        )
+        noise = Noise(shape, given.category.manifest.preprocessing, recipe)
+        example = nets.features(noise(8, "example").to(device))
+        given.check_features(tuple(example.shape[1:]))
+        recipe = _with_final_relu(recipe, example)
+        return cls(given, recipe, nets, noise, example[:2])
+
+    @property
+    def device(self) -> torch.device:
+        return self.example.device
+
+    def learn(self, hooks: Loop) -> Adapter:
+        """Make the images of an inversion if the recipe has one, then train."""
+        target: Shape = tuple(
+            size if isinstance(size, int) else None for size in self.given.task.manifest.input.shape[1:]
+        )
+        source = tuple(self.example.shape[1:])
+        adapter = make_adapter(source, target, self.recipe.adapter, generator(self.recipe.seed, "adapter"))
+        images = self._inverted(hooks) if "inversion" in self.recipe.sources else None
+        kept = {} if images is None else {"images": images.cpu()}
+        loop = hooks.phase_of("train", kept)
+        semantics = self.given.meaning.semantics
+        adapter = adapter.to(self.device)
+        train(self.nets, adapter, self._batches(images), recipe=self.recipe, semantics=semantics, loop=loop)
+        return adapter
+
+    def _inverted(self, hooks: Loop) -> Tensor:
+        if hooks.resume is not None and "images" in hooks.resume.tensors:
+            return hooks.resume.tensors["images"].to(self.device)
+        if self.nets.teacher is None:
+            raise RecipeRefused("the source inversion needs the teacher's task module")
+        start = self.noise(self.recipe.inversion.images, "inversion").to(self.device)
+        invert = Inversion(
+            op_graph(self.nets.category, start[:2]),
+            op_graph(self.nets.teacher, self.example),
+            self.given.meaning.semantics,
+            self.noise.preprocessing,
+            self.recipe,
+        )
+        return invert(start, hooks.phase_of("inversion", {}))
+
+    def _batches(self, images: Tensor | None) -> Batches:
+        recipe, device = self.recipe, self.device
+        draws: dict[Source, Draw] = {}
+        if "samples" in recipe.sources and self.given.samples is not None:
+            by_class = self.given.meaning.semantics == "classification"
+            chosen = choose(self.given.samples, recipe.labels or 0, recipe.seed, by_class=by_class)
+            draws["samples"] = from_samples(chosen, "samples", recipe, device, balanced=by_class)
+        if "unlabelled" in recipe.sources and self.given.unlabelled is not None:
+            draws["unlabelled"] = from_images(self.given.unlabelled.x, "unlabelled", recipe, device)
+        if images is not None:
+            draws["inversion"] = from_images(images, "inverted", recipe, device)
+        if "noise" in recipe.sources:
+            draws["noise"] = self.noise.draw(device)
+        features: dict[Source, Draw] = {}
+        if "moments" in recipe.sources:
+            features["moments"] = from_moments(self.given.category.extras, recipe, device)
+        return Batches(draws, features, self.nets.features, recipe.batch)
+
+    def file(self, adapter: Adapter) -> ModuleFile:
+        """h as a module file, with its lineage and its recipe."""
+        meanings = {"features": OutputMeaning(semantics="feature")}
+        metadata = {"recipe": self.recipe.model_dump_json()}
+        traced = trace(adapter, self.example, kind="adapter", outputs=meanings, metadata=metadata)
+        return replace(traced, manifest=traced.manifest.model_copy(update={"parents": self.given.parents}))
+
+    def measure(self, adapter: Adapter, hooks: Loop) -> dict[str, Any]:
+        """The metrics of student, identity adapter and teacher, and the agreement on fresh noise."""
+        nets, category = self.nets, self.nets.category
+        adapter.eval()
+        wanted: Mapping[str, nn.Module | None] = {
+            "adapter": Composed(category, adapter, nets.task),
+            "identity": Composed(category, None, nets.task) if self._same_shape() else None,
+            "teacher": Composed(category, None, nets.teacher) if nets.teacher is not None else None,
+        }
+        samples, meaning = self.given.evaluate_on, self.given.meaning
+        found: dict[str, Any] = {
+            name: evaluate(net, samples, meaning, self.device) if net is not None and samples is not None else None
+            for name, net in wanted.items()
+        }
+        found["agreement"] = None
+        if nets.teacher is not None and meaning.semantics == "classification":
+            features = nets.features(self.noise(AGREEMENT_IMAGES, "agreement").to(self.device))
+            found["agreement"] = agreement(nn.Sequential(adapter, nets.task), nets.teacher, features)
+        hooks.tell(Progress("evaluate", 1, 1, 0.0))
+        return found
+
+    def _same_shape(self) -> bool:
+        shape = self.given.task.manifest.input.shape[1:]
+        return all(isinstance(b, str) or a == b for a, b in zip(self.example.shape[1:], shape, strict=True))
+
+
+def _with_final_relu(recipe: TransplantRecipe, features: Tensor) -> TransplantRecipe:
+    """ReLU after the last layer where f's features, on noise, are never negative."""
+    if recipe.adapter.final_relu is not None:
+        return recipe
+    adapter = recipe.adapter.model_copy(update={"final_relu": bool((features >= 0).all())})
+    return recipe.model_copy(update={"adapter": adapter})

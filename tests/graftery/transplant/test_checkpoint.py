@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from graftery.errors import RecipeRefused
+from graftery.transplant import Checkpoint
+
+
+def test_a_checkpoint_survives_the_disk(tmp_path: Path) -> None:
+    before = Checkpoint(7, {"value.w": torch.randn(2, 3), "adam.step.w": torch.tensor(7.0)}, "train", "abc")
+    before.save(tmp_path / "c")
+    after = Checkpoint.load(tmp_path / "c")
+    assert (after.step, after.phase, after.fingerprint) == (7, "train", "abc")
+    assert after.tensors.keys() == before.tensors.keys()
+    assert all(torch.equal(after.tensors[name], value) for name, value in before.tensors.items())
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("nothing")
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain")
+    whole = tmp_path / "whole"
+    Checkpoint(1, {"x": torch.zeros(100)}, "train").save(whole)
+    (tmp_path / "torn").write_bytes(whole.read_bytes()[:-50])
+    for name in ("text", "plain", "torn"):
+        with pytest.raises(RecipeRefused, match="checkpoint"):
+            Checkpoint.load(tmp_path / name)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from graftery.data import SampleSet
+from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant.given import Given
+from tests.support import transplants as t
+
+RECIPE = TransplantRecipe()
+
+
+def _given(**options: object) -> Given:
+    f, task, teacher = t.image_files()
+    return Given(f, task, teacher, **options)  # type: ignore[arg-type]
+
+
+def test_the_size_of_an_input_is_that_of_the_samples_else_of_the_probe() -> None:
+    assert _given().input_shape() == (1, 8, 8)
+    assert _given(unlabelled=SampleSet(torch.randn(2, 1, 9, 7))).input_shape() == (1, 9, 7)
+    f, task, teacher = t.image_files()
+    free = f.manifest.input.model_copy(update={"shape": ("N", 1, "H", "W")})
+    bare = replace(f, extras={}, manifest=f.manifest.model_copy(update={"input": free}))
+    with pytest.raises(RecipeRefused, match="free"):
+        Given(bare, task, teacher).input_shape()
+
+
+def test_features_that_the_teacher_does_not_take_are_refused() -> None:
+    _given().check_features((4, 4, 4))
+    with pytest.raises(SamplesRefused, match="features"):
+        _given().check_features((4, 3, 4))
+
+
+def test_the_fingerprint_is_of_everything_that_the_adapter_depends_on() -> None:
+    samples = SampleSet(torch.ones(4, 1, 8, 8), torch.ones(4))
+    f, task, teacher = t.image_files()
+    prints = [
+        _given().fingerprint(RECIPE),
+        _given().fingerprint(TransplantRecipe(seed=1)),
+        _given(samples=samples).fingerprint(RECIPE),
+        _given(samples=SampleSet(samples.x, torch.zeros(4))).fingerprint(RECIPE),
+        _given(unlabelled=SampleSet(samples.x)).fingerprint(RECIPE),
+        Given(f, task, None).fingerprint(RECIPE),
+        Given(f, teacher, teacher).fingerprint(RECIPE),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert _given(evaluate_on=samples).fingerprint(RECIPE) == prints[0]
