@@ -1,0 +1,132 @@
+"""`graftery`: the client's verbs on a command line.
+
+Answers go to standard output, everything else to standard error. An error is one line,
+`error[code]: message (hint)`, with exit code 1; wrong usage has exit code 2; Ctrl-C 130.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from graftery import __version__
+from graftery.client.commands import browse, change, publish, use, work
+from graftery.errors import GrafteryError
+
+GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
+    "Files": {"push": publish.push, "pull": publish.pull, "verify": publish.verify, "layers": publish.layers},
+    "What is there": {
+        "list": browse.list_modules,
+        "inspect": browse.inspect,
+        "versions": browse.versions,
+        "lineage": browse.lineage,
+        "served": browse.served,
+    },
+    "Names": {
+        "alias": change.alias,
+        "aliases": change.aliases,
+        "rollback": change.rollback,
+        "describe": change.describe,
+        "yank": change.yank,
+        "unyank": change.unyank,
+        "delete": change.delete,
+        "compose": change.compose,
+    },
+    "Work": {
+        "transplant": work.transplant,
+        "jobs": work.jobs,
+        "watch": work.watch,
+        "cancel": work.cancel,
+        "retry": work.retry,
+        "infer": use.infer,
+    },
+    "The service": {"serve": use.serve, "health": browse.health, "collect": work.collect},
+}
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"graftery {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keep neural modules, join them, ask them.
+
+    Examples:
+      graftery serve
+      graftery push cat cat.safetensors
+      graftery transplant cat animals-is --name cat-in-animals
+      graftery infer cat-in-animals --input x.npy
+    """
+
+
+def _application() -> typer.Typer:
+    application = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    application.callback()(_root)
+    for panel, verbs in GROUPS.items():
+        for name, verb in verbs.items():
+            application.command(name, rich_help_panel=panel)(verb)
+    return application
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code."""
+    try:
+        result = _application()([*arguments], prog_name="graftery", standalone_mode=False)
+    except TyperException as error:
+        # Without a message: bare `graftery`, which has printed its help.
+        text = error.format_message().removeprefix("Invalid value: ")
+        return _fail("usage", text, _usage_hint(error), error.exit_code) if text.strip() else error.exit_code
+    except typer.Abort:
+        return _fail("aborted", "nothing was done")
+    except GrafteryError as error:
+        return _fail(error.code, error.message, _hint(error))
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`graftery list | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail("os", str(error))
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(code: str, message: str, hint: str | None = None, exit_code: int = 1) -> int:
+    line = f"error[{code}]: {message}{f' ({hint})' if hint else ''}"
+    typer.echo(" ".join(line.split()), err=True)
+    return exit_code
+
+
+def _hint(error: GrafteryError) -> str | None:
+    """What helps: the service's own hint, names nearby, what stands in the way. Nothing is said a second time."""
+    said = f"{error.message} {error.hint or ''}"
+    near = [name for name in error.details.get("near") or () if name not in said]
+    dependents = [ref for ref in error.details.get("dependents") or () if ref not in said]
+    parts = [
+        error.hint,
+        f"did you mean {' or '.join(near[:3])}?" if near else None,
+        f"used by {', '.join(dependents[:5])}" if dependents else None,
+    ]
+    return "; ".join(part for part in parts if part) or None
+
+
+def _usage_hint(error: TyperException) -> str | None:
+    context = getattr(error, "ctx", None)
+    return f"see `{context.command_path} --help`" if context is not None else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""transplant, jobs, watch, cancel, retry, collect: what takes time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from graftery.client.commands.options import (
+    Force,
+    JobId,
+    Json,
+    NewAlias,
+    Url,
+    connect,
+    json_of_option,
+    note,
+    pairs,
+    say,
+    say_json,
+)
+from graftery.client.commands.plain_name import tell_plain_name
+from graftery.client.http import Client
+from graftery.client.jobs import succeeded
+from graftery.client.progress import job_view
+from graftery.client.render import job_line, metrics_entries, table, when
+from graftery.errors import GrafteryError
+from graftery.spec.wire import JobOut
+
+INTERRUPTED = 130
+Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end, or return at once.")]
+
+
+def transplant(
+    category: Annotated[str, typer.Argument(help="The category module f, by its reference.")],
+    task: Annotated[str, typer.Argument(help="The task module gS that other categories share.")],
+    *,
+    name: Annotated[str, typer.Option(help="Of the network that comes of it; the adapter is NAME-adapter.")],
+    samples: Annotated[str | None, typer.Option(help="A labelled sample set; none is needed.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="A sample set whose labels are not used.")] = None,
+    evaluate_on: Annotated[str | None, typer.Option(help="A labelled sample set to measure on.")] = None,
+    teacher_task: Annotated[
+        str | None, typer.Option(help="gT; by default the one that was cut from the category's teacher.")
+    ] = None,
+    objective: Annotated[
+        list[str],
+        typer.Option(
+            help="direct, distillation, back_distillation or pseudo_gradient, or NAME=WEIGHT; may be given several times."
+        ),
+    ] = [],  # noqa: B006
+    source: Annotated[
+        list[str],
+        typer.Option(help="samples, unlabelled, noise, inversion or moments; may be given several times."),
+    ] = [],  # noqa: B006
+    labels: Annotated[int | None, typer.Option(min=0, help="Labelled samples to use; by default all.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The whole recipe as JSON, or @FILE or FILE.json; other options go over it.")
+    ] = None,
+    alias: NewAlias = None,
+    force: Force = False,
+    watch: Watch = True,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Learn an adapter between a category module and a task module, and compose the network.
+
+    Neither module changes. Without samples it is done by back-distillation, which needs no data of anybody.
+
+    Examples:
+      graftery transplant cat animals-is --name cat-in-animals
+      graftery transplant cat animals-is --name cat-in-animals --samples cats --labels 100 --objective direct
+      graftery transplant cat animals-is --name cat-in-animals --recipe recipe.json --no-watch --json
+    """
+    plan = _recipe(recipe, objective, source, labels=labels, steps=steps, seed=seed)
+    with connect(url) as client:
+        job = client.transplant(
+            category,
+            task,
+            name=name,
+            recipe=plan,
+            teacher_task=teacher_task,
+            samples=samples,
+            unlabelled=unlabelled,
+            evaluate_on=evaluate_on,
+            alias=alias,
+            force=force,
+        )
+        _conclude(client, job, watch=watch, as_json=as_json)
+
+
+def jobs(
+    *,
+    state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    kind: Annotated[str | None, typer.Option(help="transplant or collect.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first.
+
+    Examples:
+      graftery jobs
+      graftery jobs --state running --json
+    """
+    with connect(url) as client:
+        found = [*client.jobs(state=state, kind=kind, limit=limit)]  # type: ignore[arg-type]
+    if as_json:
+        say_json(found)
+        return
+    rows = ((job.id, job.kind, job.state, when(job.created_at), job_line(job).split("  ", 3)[3:]) for job in found)
+    table(("JOB", "KIND", "STATE", "ASKED", ""), ((*row[:4], *row[4]) for row in rows))
+
+
+def watch(job_id: JobId, *, url: Url = None, as_json: Json = False) -> None:
+    """Follow a job to its end. With --json: its events, one a line.
+
+    Ctrl-C ends the watching, not the job. Exit code 1 where the job failed or was cancelled.
+
+    Examples:
+      graftery watch 01J9Z3
+      graftery watch 01J9Z3 --json | jq .data.loss
+    """
+    with connect(url) as client:
+        if as_json:
+            for event in client.watch(job_id):
+                say_json(event)
+            succeeded(client.job(job_id))
+            return
+        _follow(client, client.job(job_id))
+        _tell(client, succeeded(client.job(job_id)))
+
+
+def cancel(job_id: JobId, *, url: Url = None, as_json: Json = False) -> None:
+    """Ask a job to end.
+
+    Examples:
+      graftery cancel 01J9Z3
+    """
+    with connect(url) as client:
+        job = client.cancel(job_id)
+    say_json(job) if as_json else say(job_line(job))
+
+
+def retry(job_id: JobId, *, watch: Watch = True, url: Url = None, as_json: Json = False) -> None:
+    """Ask again for what a failed or cancelled job was asked for.
+
+    Examples:
+      graftery retry 01J9Z3
+    """
+    with connect(url) as client:
+        _conclude(client, client.retry(job_id), watch=watch, as_json=as_json)
+
+
+def collect(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    watch: Watch = True,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Free the bytes that nothing names any more.
+
+    Examples:
+      graftery collect --dry-run
+    """
+    with connect(url) as client:
+        _conclude(client, client.collect(dry_run=dry_run), watch=watch, as_json=as_json)
+
+
+def _conclude(client: Client, job: JobOut, *, watch: bool, as_json: bool) -> None:
+    """Follow a new job where that is asked for, and print what came of it."""
+    if watch:
+        note(f"job {job.id}")
+        _follow(client, job)
+        job = client.job(job.id)
+    if as_json:
+        say_json(job)
+        if watch:
+            succeeded(job)
+        return
+    _tell(client, succeeded(job) if watch else job)
+
+
+def _follow(client: Client, job: JobOut) -> None:
+    try:
+        with job_view() as show:
+            for event in client.watch(job):
+                show(event)
+    except KeyboardInterrupt:
+        note(f"job {job.id} goes on: `graftery watch {job.id}` follows it, `graftery cancel {job.id}` ends it")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell(client: Client, job: JobOut) -> None:
+    if job.result is None:
+        say(job_line(job))
+        return
+    say("  ".join([f"{job.kind} {job.state}", *(f"{key} {value}" for key, value in _flat(job.result).items())]))
+    for label, text in metrics_entries(job.result.get("metrics") or {}):
+        say(f"  {label}  {text}")
+    if "network" in job.result:
+        tell_plain_name(client, job.result["network"])
+
+
+def _flat(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if not isinstance(value, dict | list) and value is not None}
+
+
+def _recipe(recipe: str | None, objectives: list[str], sources: list[str], **options: int | None) -> dict[str, Any]:
+    """The recipe that is given, with the options over it."""
+    if recipe is not None and not recipe.lstrip().startswith(("{", "@")):
+        recipe = f"@{recipe}"
+    plan = json_of_option(recipe, "--recipe") or {}
+    if not isinstance(plan, dict):
+        raise GrafteryError("--recipe is no JSON object", code="recipe_invalid")
+    if objectives:
+        weighted = pairs((text if "=" in text else f"{text}=1" for text in objectives), "--objective")
+        plan["objectives"] = weighted
+    if sources:
+        plan["sources"] = sources
+    return plan | {key: value for key, value in options.items() if value is not None}

@@ -1,0 +1,69 @@
+"""Verbs of the inference plane: the Open Inference Protocol under /v2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from graftery.client.answers import json_of
+from graftery.client.tensors import Array, arrange, decode, encode, version_of
+from graftery.client.verbs import Verbs
+from graftery.spec.names import parse_reference
+
+BATCH = 256
+"""Rows of a request: what a service takes by default."""
+
+
+class InferenceVerbs(Verbs):
+    def infer(
+        self, ref: str, x: ArrayLike | Mapping[str, ArrayLike], *, batch: int = BATCH
+    ) -> Array | dict[str, Array]:
+        """What a served network answers.
+
+        Args:
+            ref: `name`, `name:3` or `name@alias`.
+            x: inputs [N, ...] (NumPy, a CPU tensor, nested lists); a dict by input name where there are several.
+            batch: rows of a request; more rows go in several, all to the version that answered the first.
+        Returns:
+            The output [N, ...]; a dict by output name where there are several.
+        Raises:
+            InferenceRefused: shape, dtype or values are not what the network takes.
+            NotFound: no such network or version.
+            Unavailable: the network is being loaded, or the service is full.
+        """
+        arrays = arrange(x, self.metadata(ref)["inputs"])
+        rows = min((len(array) for _, array in arrays.values() if array.ndim), default=0)
+        path, answers = _path(ref), []
+        for start in range(0, max(rows, 1), batch):
+            piece = {name: (datatype, array[start : start + batch]) for name, (datatype, array) in arrays.items()}
+            response = self._infer(path, piece if rows > batch else arrays)
+            answers.append(decode(response))
+            if (version := version_of(response)) is not None:
+                path = f"/v2/models/{parse_reference(ref).name}/versions/{version}"  # an alias may move meanwhile
+        joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        return next(iter(joined.values())) if len(joined) == 1 else joined
+
+    def _infer(self, path: str, arrays: Mapping[str, tuple[str, Array]]) -> httpx.Response:
+        body, headers = encode(arrays)
+        return self._transport.request("POST", f"{path}/infer", content=body, headers=headers, repeatable=True)
+
+    def metadata(self, ref: str) -> dict[str, Any]:
+        """A served network's inputs and outputs: names, datatypes, shapes with -1 for what is free."""
+        document: dict[str, Any] = json_of(self._transport.get(_path(ref)))
+        return document
+
+    def served(self) -> tuple[dict[str, Any], ...]:
+        """The networks that can be asked, with their state."""
+        return tuple(json_of(self._transport.request("POST", "/v2/repository/index", json={}, repeatable=True)))
+
+
+def _path(ref: str) -> str:
+    reference = parse_reference(ref)
+    if reference.number is not None:
+        return f"/v2/models/{reference.name}/versions/{reference.number}"
+    return f"/v2/models/{quote(str(reference), safe='')}"

@@ -1,0 +1,122 @@
+"""Verbs about work: ask for it, follow it, end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from graftery.client.answers import error_from, parse
+from graftery.client.events import PATIENCE_S, follow
+from graftery.client.verbs import Verbs, request_of
+from graftery.errors import Conflict
+from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.wire import FINAL_STATES, CollectRequest, JobEvent, JobKind, JobOut, JobState, TransplantRequest
+
+JobRef: TypeAlias = JobOut | str
+"""A job or its id."""
+
+
+class JobVerbs(Verbs):
+    def transplant(
+        self,
+        category: str,
+        task: str,
+        *,
+        name: str,
+        recipe: TransplantRecipe | Mapping[str, Any] | None = None,
+        teacher_task: str | None = None,
+        samples: str | None = None,
+        unlabelled: str | None = None,
+        evaluate_on: str | None = None,
+        alias: str | None = None,
+        force: bool = False,
+    ) -> JobOut:
+        """Ask for an adapter between a category module and a task module that other categories share.
+
+        Args:
+            category: reference of f.
+            task: reference of gS; neither f nor gS is changed.
+            name: of the network gS(h(f(x))) that comes of it; the adapter is NAME-adapter.
+            recipe: how to learn; what is left out is chosen for the labels at hand.
+            teacher_task: reference of gT; by default the one that was cut from the category's own teacher.
+            samples: reference of a labelled sample set. Without one, nothing is needed but the modules.
+            unlabelled: reference of a sample set whose images are used, and whose labels are not.
+            evaluate_on: reference of a labelled sample set to measure on; never trained on.
+            alias: of the network, to point at the new version.
+            force: join although preprocessing or meanings disagree.
+        Returns:
+            The queued job, its references pinned.
+        Raises:
+            Misfit: before a job exists, where no adapter can join the two.
+        """
+        if not isinstance(recipe, TransplantRecipe):
+            recipe = request_of(TransplantRecipe, recipe or {}, code="recipe_invalid")
+        said: dict[str, Any] = {"name": name, "category": category, "task": task, "teacher_task": teacher_task}
+        said |= {"samples": samples, "unlabelled": unlabelled, "evaluate_on": evaluate_on}
+        said |= {"alias": alias, "recipe": recipe, "force": force}
+        wanted = request_of(TransplantRequest, said)
+        # Only what was said: what is left out is for the service to choose.
+        body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+        return parse(JobOut, self._transport.post("/v1/transplants", body))
+
+    def collect(self, *, dry_run: bool = False) -> JobOut:
+        """Ask for a job that frees the bytes that nothing names any more."""
+        return parse(JobOut, self._transport.post("/v1/collect", CollectRequest(dry_run=dry_run).model_dump()))
+
+    def job(self, job: JobRef) -> JobOut:
+        return parse(JobOut, self._transport.get(_path(job)))
+
+    def jobs(
+        self, *, state: JobState | None = None, kind: JobKind | None = None, limit: int | None = None
+    ) -> Iterator[JobOut]:
+        """Jobs, newest first."""
+        return self._pages(JobOut, "/v1/jobs", limit=limit, state=state, kind=kind)
+
+    def watch(self, job: JobRef, *, after: int = 0, patience_s: float = PATIENCE_S) -> Iterator[JobEvent]:
+        """The events of a job as they come, until it is over; goes on by itself where a connection breaks.
+
+        Args:
+            after: the `seq` of the last event that is known already.
+            patience_s: how long the service may be away in between.
+        """
+        path = f"{_path(job)}/events"
+        return follow(
+            self._transport, path, lambda: self.job(job).state in FINAL_STATES, after=after, patience_s=patience_s
+        )
+
+    def wait(self, job: JobRef, *, progress: Callable[[JobEvent], None] | None = None) -> JobOut:
+        """Follow a job to its end.
+
+        Returns:
+            The succeeded job; `result` names what came of it.
+        Raises:
+            GrafteryError: the job failed; of its code's class, with its message (`TrainingFailed` where it diverged).
+            Conflict: `job_state`, the job was cancelled.
+        """
+        for event in self.watch(job):
+            if progress is not None:
+                progress(event)
+        return succeeded(self.job(job))
+
+    def cancel(self, job: JobRef) -> JobOut:
+        """Ask a job to end; it does within a second or two, and keeps nothing."""
+        return parse(JobOut, self._transport.post(f"{_path(job)}/cancel"))
+
+    def retry(self, job: JobRef) -> JobOut:
+        """A new job that asks for the same as one that failed or was cancelled."""
+        return parse(JobOut, self._transport.post(f"{_path(job)}/retry"))
+
+
+def succeeded(job: JobOut) -> JobOut:
+    """The job, if it did what was asked; raises as `wait` does."""
+    if job.state == "cancelled":
+        raise Conflict(f"job {job.id} was cancelled", code="job_state", hint=f"graftery retry {job.id}", job=job.id)
+    if job.state == "failed":
+        code, message = (job.error.code, job.error.message) if job.error else ("job_failed", "no cause is known")
+        raise error_from(code, f"job {job.id} failed: {message}", job=job.id)
+    return job
+
+
+def _path(job: JobRef) -> str:
+    return f"/v1/jobs/{quote(job.id if isinstance(job, JobOut) else job, safe='')}"

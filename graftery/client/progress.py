@@ -1,0 +1,117 @@
+"""What moves while one waits: bars on a terminal, plain lines elsewhere; always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from graftery.client.render import size
+from graftery.client.transfer import Progress as OnBytes
+from graftery.spec.wire import JobEvent
+
+LINE_EVERY_S = 5.0
+"""Without a terminal: at most one line in this time, besides first, last and changed ones."""
+
+
+@contextmanager
+def transfer_bar(what: str) -> Iterator[OnBytes]:
+    """A callback for bytes done and bytes in all."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_transfer(what)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+@contextmanager
+def job_view() -> Iterator[Callable[[JobEvent], None]]:
+    """A callback for a job's events: one bar a phase, with its loss."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _PlainJob()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), TimeRemainingColumn(), console=console) as bars:
+        yield _BarsOfJob(bars)
+
+
+class _BarsOfJob:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._by_phase: dict[str, Any] = {}
+        self._waiting = bars.add_task("queued", total=None, loss="")
+
+    def __call__(self, event: JobEvent) -> None:
+        if event.type == "state":
+            state = str(event.data.get("state", ""))
+            self._bars.update(self._waiting, description=state, visible=state == "queued")
+        elif event.type == "progress":
+            self._advance(event.data)
+
+    def _advance(self, data: Mapping[str, Any]) -> None:
+        phase = str(data.get("phase", "work"))
+        if phase not in self._by_phase:
+            self._by_phase[phase] = self._bars.add_task(phase, total=None, loss="")
+        self._bars.update(
+            self._by_phase[phase], completed=data.get("step", 0), total=data.get("steps"), loss=_loss(data)
+        )
+
+
+class _PlainJob:
+    def __init__(self) -> None:
+        self._phase, self._at = "", 0.0
+
+    def __call__(self, event: JobEvent) -> None:
+        if event.type == "state":
+            _line(f"job {event.data.get('state', '')}")
+        elif event.type == "progress":
+            self._progress(event.data)
+
+    def _progress(self, data: Mapping[str, Any]) -> None:
+        phase, last = str(data.get("phase", "work")), data.get("step") == data.get("steps")
+        now = time.monotonic()
+        if phase != self._phase or last or now - self._at >= LINE_EVERY_S:
+            self._phase, self._at = phase, now
+            _line(f"{phase} {data.get('step', 0)}/{data.get('steps', '?')} {_loss(data)}".rstrip())
+
+
+def _plain_transfer(what: str) -> OnBytes:
+    at = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal at
+        now = time.monotonic()
+        if done == total or now - at >= LINE_EVERY_S:
+            at = now
+            _line(f"{what}: {size(done)} of {size(total)}")
+
+    return report
+
+
+def _loss(data: Mapping[str, Any]) -> str:
+    """The loss of a phase that has one."""
+    loss = data.get("loss")
+    return f"loss {loss:.4g}" if isinstance(loss, int | float) and data.get("phase") != "evaluate" else ""
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from graftery.client.render import job_line, lineage_lines, metrics_entries, quantity, size, table
+from graftery.spec.wire import JobOut, LineageOut
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 "), (999, "999 "), (999.6, "1 k"), (1234, "1.23 k"), (5e6, "5 M"), (7e12, "7 T"), (2e16, "2e+04 T")],
+)
+def test_quantities_have_three_digits_and_a_prefix(value: float, text: str) -> None:
+    assert quantity(value) == text
+
+
+def test_sizes() -> None:
+    assert [size(0), size(2048), size(3 * 10**9)] == ["0 B", "2.05 kB", "3 GB"]
+
+
+def test_a_table_is_text_without_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("A", "B"), [("x" * 100, ""), ("[bold]", 3)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "x" * 100
+    assert lines[2].split() == ["[bold]", "3"]
+
+
+def test_metrics_of_any_depth_are_lines_by_group() -> None:
+    metrics = {"labels": 0, "adapter": {"accuracy": 0.98125, "by_class": {"yes": 0.5}}, "teacher": None}
+    assert metrics_entries(metrics) == [
+        ("metrics", "labels 0"),
+        ("adapter", "accuracy 0.9812"),
+        ("adapter by_class", "yes 0.5"),
+    ]
+
+
+def test_lineage_unfolds_each_part_once() -> None:
+    refs = {"n:1": "network", "f:1": "category", "g:1": "task", "t:1": "teacher", "s:1": "samples"}
+    nodes = [{"ref": ref, "kind": kind, "digest": "d"} for ref, kind in refs.items()]
+    pairs = [("n:1", "f:1", "category"), ("n:1", "g:1", "task"), ("f:1", "t:1", "teacher"), ("g:1", "t:1", "teacher")]
+    edges = [
+        {"child": child, "parent": parent, "role": role} for child, parent, role in [*pairs, ("t:1", "s:1", "samples")]
+    ]
+    up = LineageOut.model_validate({"root": "n:1", "direction": "up", "nodes": nodes, "edges": edges})
+    assert lineage_lines(up) == [
+        "n:1  network",
+        "  f:1  category (as category)",
+        "    t:1  teacher (as teacher)",
+        "      s:1  samples (as samples)",
+        "  g:1  task (as task)",
+        "    t:1  teacher (as teacher)  ...",
+    ]
+    down = LineageOut.model_validate({"root": "t:1", "direction": "down", "nodes": nodes, "edges": edges})
+    assert lineage_lines(down)[1:3] == ["  f:1  category (as teacher)", "    n:1  network (as category)"]
+
+
+def test_a_job_in_one_line() -> None:
+    def job(**fields: object) -> JobOut:
+        base = {"id": "j", "kind": "transplant", "created_at": datetime.now(UTC), "request": {}}
+        return JobOut.model_validate(base | fields)
+
+    progress = {"phase": "train", "step": 3, "steps": 9, "loss": 0.2}
+    assert job_line(job(state="running", progress=progress)) == "j  transplant  running  train 3/9"
+    assert job_line(job(state="running", cancel_requested=True)) == "j  transplant  running, asked to end"
+    assert job_line(job(state="succeeded", progress=progress, result={"network": "n:1"})).endswith("succeeded  n:1")
+    assert "diverged: NaN" in job_line(job(state="failed", error={"code": "diverged", "message": "NaN"}))
