@@ -1,0 +1,96 @@
+"""An S3 bucket that keeps bytes by digest. Credentials, region and endpoint come from the AWS_ environment variables."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import obstore
+from obstore.store import S3Store
+
+from graftery.errors import StoreError
+from registry.drivers import READ_BYTES, Stored, key_of, missing, move
+
+
+class BucketDriver:
+    """A bucket. It has no locks: what protects a publish from `free` is the grace time, against a window of one request.
+
+    Args:
+        url: `s3://bucket/prefix`.
+        cache: a local folder for copies of what has to be a file.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
+        self._store = S3Store.from_url(url, client_options={"allow_http": endpoint.startswith("http://")})
+        self._cache = cache
+        cache.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, path: Path, digest: str, size_bytes: int) -> None:
+        # Known bytes are sent again: S3 has no other way to make an object young, and `free` looks at the age.
+        obstore.put(self._store, key_of(digest), path)
+
+    def stat(self, digest: str) -> Stored | None:
+        try:
+            meta = obstore.head(self._store, key_of(digest))
+        except FileNotFoundError:
+            return None
+        return Stored(digest, meta["size"], _age_s(meta["last_modified"]))
+
+    def read(self, digest: str, start: int, end: int) -> Iterator[bytes]:
+        if start >= end:
+            return iter(())
+        try:
+            found = obstore.get(self._store, key_of(digest), options={"range": (start, end)})
+        except FileNotFoundError:
+            raise missing(digest) from None
+        return (bytes(chunk) for chunk in found.stream(min_chunk_size=READ_BYTES))
+
+    def local_path(self, digest: str) -> Path:
+        path = self._cache / key_of(digest)
+        try:
+            os.utime(path)  # what is in use stays; `Store.sweep` drops the rest
+        except FileNotFoundError:
+            self._copy(digest, path)
+        return path
+
+    def _copy(self, digest: str, path: Path) -> None:
+        found = self.stat(digest)
+        if found is None:
+            raise missing(digest)
+        handle, name = tempfile.mkstemp(dir=self._cache)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                computed = hashlib.sha256()
+                for chunk in self.read(digest, 0, found.size_bytes):
+                    computed.update(chunk)
+                    file.write(chunk)
+            if computed.hexdigest() != digest:
+                raise StoreError(f"The object {key_of(digest)} has other bytes than its name says")
+            move(Path(name), path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def free(self, digest: str, older_than_s: float) -> int | None:
+        found = self.stat(digest)
+        if found is None or found.age_s <= older_than_s:
+            return None
+        obstore.delete(self._store, key_of(digest))
+        (self._cache / key_of(digest)).unlink(missing_ok=True)
+        return found.size_bytes
+
+    def stored(self) -> Iterator[Stored]:
+        for batch in obstore.list(self._store, prefix="sha256"):
+            for meta in batch:
+                yield Stored(meta["path"].rsplit("/", 1)[-1], meta["size"], _age_s(meta["last_modified"]))
+
+    def copies(self) -> Iterable[Path]:
+        return (path for path in self._cache.glob("**/*") if path.is_file())
+
+
+def _age_s(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

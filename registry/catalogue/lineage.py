@@ -1,0 +1,102 @@
+"""Lineage: what a version was made from, what was made of it, and the parts of a network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import Subquery, literal, select
+from sqlalchemy.orm import Session, aliased
+
+from graftery.errors import Conflict, NotFound
+from graftery.spec.wire import LineageEdge, LineageNode, LineageOut
+from registry.catalogue.find import resolve
+from registry.catalogue.publish import NetworkVersions
+from registry.models import Edge, Module, Version
+
+Direction = Literal["up", "down"]
+
+
+def lineage(session: Session, ref: str, direction: Direction, depth: int = 20) -> LineageOut:
+    """Everything within `depth` steps: `up` to what it was made from, `down` to what was made of it."""
+    root = resolve(session, ref)
+    walk = _walk(root.id, direction, depth)
+    versions = session.scalars(select(Version).where(Version.id.in_(select(walk.c.id))).order_by(Version.id))
+    refs = {version.id: version for version in versions}
+    here, there = (Edge.child_id, Edge.parent_id) if direction == "up" else (Edge.parent_id, Edge.child_id)
+    inner = select(walk.c.id).where(walk.c.depth < depth)
+    edges = session.scalars(select(Edge).where(here.in_(inner)).order_by(Edge.child_id, Edge.role, there))
+    return LineageOut(
+        root=root.ref,
+        direction=direction,
+        nodes=[
+            LineageNode.model_validate({"ref": v.ref, "kind": v.module.kind, "digest": v.digest}) for v in refs.values()
+        ],
+        edges=[
+            LineageEdge.model_validate(
+                {"child": refs[edge.child_id].ref, "parent": refs[edge.parent_id].ref, "role": edge.role}
+            )
+            for edge in edges
+        ],
+    )
+
+
+def _walk(root_id: int, direction: Direction, depth: int) -> Subquery:
+    """Rows (id, depth) of the versions that can be reached, the root at depth 0."""
+    root = select(Version.id, literal(0).label("depth")).where(Version.id == root_id)
+    walk = root.cte(recursive=True)
+    here, there = (Edge.child_id, Edge.parent_id) if direction == "up" else (Edge.parent_id, Edge.child_id)
+    step = select(there, walk.c.depth + 1).join(walk, here == walk.c.id).where(walk.c.depth < depth)
+    walk = walk.union(step)  # UNION, not UNION ALL: a version that is reached in two ways is walked from once
+    return select(walk).subquery()
+
+
+def network_parts(session: Session, version: Version) -> NetworkVersions:
+    """The versions that a network is composed of.
+
+    Raises:
+        Conflict: `kind_mismatch`: the version is no network.
+    """
+    if version.parts is None:
+        raise Conflict(f"{version.ref} is a {version.module.kind}, not a network", code="kind_mismatch")
+    query = select(Edge.role, Version).join(Version, Version.id == Edge.parent_id).where(Edge.child_id == version.id)
+    by_role = {role: part for role, part in session.execute(query) if version.parts.get(role) == part.digest}
+    return NetworkVersions(by_role["category"], by_role.get("adapter"), by_role["task"])
+
+
+def teacher_tasks(session: Session, category: Version) -> list[Version]:
+    """The task modules that were cut from the same teacher as the category module, by name; not the yanked ones."""
+    own, other = aliased(Edge), aliased(Edge)
+    query = (
+        select(Version)
+        .join(Module)
+        .join(other, other.child_id == Version.id)
+        .join(own, own.parent_id == other.parent_id)
+        .where(own.child_id == category.id, own.role == "teacher", other.role == "teacher")
+        .where(Module.kind == "task", Version.yanked_at.is_(None))
+    )
+    return list(session.scalars(query.order_by(Module.name, Version.number)))
+
+
+def networks_of(session: Session, category: Version) -> list[Version]:
+    """The networks, by name, whose name now leads to a version that is composed of this category module."""
+
+    def now(name: str) -> Version | None:
+        try:
+            return resolve(session, name)
+        except NotFound:  # the default alias is on a yanked version
+            return None
+
+    made = select(Edge.child_id).where(Edge.parent_id == category.id, Edge.role == "category")
+    query = select(Module.name).join(Version, Version.module_id == Module.id)
+    query = query.where(Module.kind == "network", Version.id.in_(made), Version.yanked_at.is_(None)).distinct()
+    served = [now(name) for name in session.scalars(query.order_by(Module.name))]
+    return [network for network in served if network and (network.parts or {}).get("category") == category.digest]
+
+
+def served_categories(session: Session) -> list[Version]:
+    """The category modules that a network is composed of, by name and number; not the yanked ones."""
+    child = aliased(Version)
+    made = select(Edge.parent_id).join(child, child.id == Edge.child_id)
+    made = made.where(Edge.role == "category", child.parts.is_not(None), child.yanked_at.is_(None))
+    query = select(Version).join(Module).where(Version.id.in_(made), Version.yanked_at.is_(None))
+    return list(session.scalars(query.order_by(Module.name, Version.number)))

@@ -1,0 +1,95 @@
+"""From rows to what crosses HTTP, a page at a time: the number of queries does not grow with the page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from graftery.spec.wire import ModuleOut, VersionOut
+from registry.models import Alias, Module, ModuleTag, Version
+
+
+def versions_out(session: Session, rows: Sequence[Version]) -> list[VersionOut]:
+    aliases = _aliases(session, {row.module_id for row in rows})
+    return [_version_out(row, aliases[row.module_id]) for row in rows]
+
+
+def version_out(session: Session, row: Version) -> VersionOut:
+    return versions_out(session, [row])[0]
+
+
+def _version_out(row: Version, aliases: dict[str, int]) -> VersionOut:
+    return VersionOut.model_validate(
+        {
+            "name": row.module.name,
+            "kind": row.module.kind,
+            "version": row.number,
+            "ref": row.ref,
+            "digest": row.digest,
+            "size_bytes": row.blob.size_bytes,
+            "created_at": row.created_at,
+            "created_by": row.created_by,
+            "aliases": [alias for alias, number in aliases.items() if number == row.number],
+            "tags": row.tags,
+            "yanked": row.yanked_at is not None,
+            "yank_reason": row.yank_reason,
+            "manifest": row.manifest,
+            "facts": row.facts,
+            "parts": row.parts,
+            "metrics": row.metrics,
+        }
+    )
+
+
+def modules_out(session: Session, rows: Sequence[Module]) -> list[ModuleOut]:
+    ids = [row.id for row in rows]
+    aliases, tags, counts = _aliases(session, ids), tags_of(session, ids), _counts(session, ids)
+    return [_module_out(row, aliases[row.id], tags[row.id], *counts.get(row.id, (0, None))) for row in rows]
+
+
+def module_out(session: Session, row: Module) -> ModuleOut:
+    return modules_out(session, [row])[0]
+
+
+def _module_out(row: Module, aliases: dict[str, int], tags: list[str], versions: int, latest: int | None) -> ModuleOut:
+    return ModuleOut.model_validate(
+        {
+            "name": row.name,
+            "kind": row.kind,
+            "description": row.description,
+            "tags": tags,
+            "versions": versions,
+            "latest": latest,
+            "aliases": aliases,
+            "created_at": row.created_at,
+            "updated_at": row.updated_at,
+        }
+    )
+
+
+def _aliases(session: Session, module_ids: Collection[int]) -> defaultdict[int, dict[str, int]]:
+    """Per module: alias to version number, by name."""
+    query = select(Alias.module_id, Alias.alias, Version.number).join(Version, Version.id == Alias.version_id)
+    found: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for module_id, alias, number in session.execute(query.where(Alias.module_id.in_(module_ids)).order_by(Alias.alias)):
+        found[module_id][alias] = number
+    return found
+
+
+def tags_of(session: Session, module_ids: Iterable[int]) -> defaultdict[int, list[str]]:
+    """Per module: its tags, by name."""
+    query = select(ModuleTag).where(ModuleTag.module_id.in_(module_ids)).order_by(ModuleTag.tag)
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for row in session.scalars(query):
+        found[row.module_id].append(row.tag)
+    return found
+
+
+def _counts(session: Session, module_ids: Collection[int]) -> dict[int, tuple[int, int | None]]:
+    """Per module: how many versions it has, and the newest that is not yanked."""
+    latest = func.max(case((Version.yanked_at.is_(None), Version.number)))
+    query = select(Version.module_id, func.count(), latest).where(Version.module_id.in_(module_ids))
+    return {module_id: (n, number) for module_id, n, number in session.execute(query.group_by(Version.module_id))}

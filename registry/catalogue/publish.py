@@ -1,0 +1,149 @@
+"""Publishing: the one way in which a version comes to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict
+from graftery.spec.manifest import Kind, NetworkParts, Role, json_of
+from graftery.spec.names import check_name
+from registry.catalogue import blobs
+from registry.catalogue.aliases import set_alias
+from registry.catalogue.find import DEFAULT, changed, find_module
+from registry.models import Edge, Module, ModuleTag, Version
+from registry.store import Blob
+
+
+class NetworkVersions(NamedTuple):
+    """The pinned versions of a network."""
+
+    category: Version
+    adapter: Version | None
+    task: Version
+
+
+def compose_document(parts: NetworkParts) -> bytes:
+    """A network's bytes in the store: canonical JSON, so that the same parts are the same network."""
+    document = {"format": "graftery.network/1", "parts": json_of(parts)}
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def publish(
+    session: Session,
+    *,
+    name: str,
+    kind: Kind,
+    blob: Blob,
+    manifest: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    parents: Sequence[tuple[Role, int]] = (),
+    parts: NetworkParts | None = None,
+    metrics: dict[str, Any] | None = None,
+    by: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] = (),
+) -> tuple[Version, bool]:
+    """Give bytes that are in the store a name and a number. Publishers of one name wait for each other.
+
+    Args:
+        parents: role and version id of what it was made from.
+        parts: of a network; those that `parents` does not name are looked up by their digest.
+        description: of the module, replaced if given; `tags` are the version's and are added to the module's.
+
+    A network's first version becomes its `default`: what is served under the plain name moves only when it is asked to.
+
+    Returns:
+        The version, and whether it is new: a name that has these bytes already keeps the version that it has.
+
+    Raises:
+        Conflict: `kind_conflict`; `conflict` where these bytes were yanked under this name, or a part is unknown.
+    """
+    blobs.touch(session, blob)
+    module = _take_name(session, check_name(name), kind)
+    if description is not None:
+        module.description = description
+    add_tags(session, module, tags)
+    known = session.scalar(select(Version).where(Version.module_id == module.id, Version.digest == blob.digest))
+    if known is not None:
+        _refuse_yanked(known)
+        return known, False
+    module.last_number += 1
+    changed(module)
+    version = Version(
+        module=module,
+        number=module.last_number,
+        digest=blob.digest,
+        manifest=manifest,
+        facts=facts,
+        parts=json_of(parts) if parts is not None else None,
+        metrics=metrics,
+        tags=sorted(set(tags)),
+        created_by=by,
+    )
+    session.add(version)
+    session.flush()
+    _add_edges(session, version, [*parents, *_part_parents(session, parts, parents)])
+    if kind == "network" and version.number == 1:
+        set_alias(session, name, DEFAULT, 1, by)
+    return version, True
+
+
+def _take_name(session: Session, name: str, kind: Kind) -> Module:
+    """The name's row, made if need be, and locked."""
+    values = {"name": name, "kind": kind}
+    session.execute(blobs.upsert(session, Module).values(**values).on_conflict_do_nothing(index_elements=["name"]))
+    module = find_module(session, name, lock=True)
+    if module.kind != kind:
+        raise Conflict(
+            f"{name} is the name of a {module.kind}, so it cannot name a {kind}",
+            code="kind_conflict",
+            hint="choose another name",
+        )
+    return module
+
+
+def add_tags(session: Session, module: Module, tags: Iterable[str]) -> None:
+    """Add tags to a module; those it has stay."""
+    rows = [{"module_id": module.id, "tag": tag} for tag in sorted(set(tags))]
+    if rows:
+        session.execute(blobs.upsert(session, ModuleTag).values(rows).on_conflict_do_nothing())
+
+
+def _refuse_yanked(version: Version) -> None:
+    if version.yanked_at is not None:
+        raise Conflict(
+            f"These bytes are {version.ref}, which was yanked: {version.yank_reason}",
+            hint=f"unyank {version.ref} to use it again",
+        )
+
+
+def _part_parents(
+    session: Session, parts: NetworkParts | None, parents: Sequence[tuple[Role, int]]
+) -> list[tuple[Role, int]]:
+    """The parts that the caller named by digest only."""
+    given: dict[str, str] = {} if parts is None else json_of(parts)
+    named = {role for role, _ in parents}
+    return [
+        (role, _by_digest(session, role, given[role])) for role in _PART_ROLES if role in given and role not in named
+    ]
+
+
+_PART_ROLES: tuple[Role, ...] = ("category", "adapter", "task")
+
+
+def _by_digest(session: Session, kind: Role, digest: str) -> int:
+    query = select(Version.id).join(Module).where(Version.digest == digest, Module.kind == kind)
+    found = session.scalar(query.order_by(Version.id.desc()).limit(1))
+    if found is None:
+        raise Conflict(f"There is no {kind} module with sha256 {digest}")
+    return found
+
+
+def _add_edges(session: Session, version: Version, parents: Iterable[tuple[Role, int]]) -> None:
+    session.add_all(Edge(child_id=version.id, parent_id=parent, role=role) for role, parent in dict.fromkeys(parents))
+    session.flush()

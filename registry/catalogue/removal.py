@@ -1,0 +1,103 @@
+"""Taking versions out: yank hides one and can be undone, delete removes one that nothing depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict, GrafteryError
+from graftery.spec.names import parse_reference
+from registry.catalogue.find import DEFAULT, changed, find_module, resolve
+from registry.catalogue.pins import pinning
+from registry.clock import now
+from registry.models import Alias, Edge, Module, Version
+
+
+def yank(session: Session, ref: str, reason: str) -> Version:
+    """Hide a version from names and aliases; its number and digest still lead to it. A second yank changes the reason."""
+    version = _exact(session, ref)
+    version.yanked_at, version.yank_reason = now(), reason
+    session.flush()
+    return version
+
+
+def unyank(session: Session, ref: str) -> Version:
+    """Undo a yank."""
+    version = _exact(session, ref)
+    version.yanked_at, version.yank_reason = None, None
+    session.flush()
+    return version
+
+
+def _exact(session: Session, ref: str) -> Version:
+    """The version to change, its module locked. What a name or alias points at may move under the caller."""
+    reference = parse_reference(ref)
+    if reference.number is None and reference.digest is None:
+        raise GrafteryError(
+            f"{ref} does not say which version",
+            code="request_invalid",
+            hint=f"write {reference.name}:<number> or {reference.name}@sha256:<digest>",
+        )
+    changed(find_module(session, reference.name, lock=True))
+    return resolve(session, ref)
+
+
+def delete_version(session: Session, ref: str) -> None:
+    """Delete a version. Its number is not used again; its bytes go with the next `collect`.
+
+    Raises:
+        Conflict: `has_dependents`, with the references that depend on it in `dependents`.
+    """
+    version = _exact(session, ref)
+    _lock(session, [version.id])
+    _refuse_dependents(version.ref, [*_aliases(session, version), *_dependents(session, [version.id])])
+    session.execute(delete(Alias).where(Alias.version_id == version.id))
+    session.delete(version)
+    session.flush()
+
+
+def delete_module(session: Session, name: str) -> None:
+    """Delete a name with its versions, aliases and history, if nothing outside depends on them.
+
+    Raises:
+        Conflict: `has_dependents`.
+    """
+    module = find_module(session, name, lock=True)
+    ids = list(session.scalars(select(Version.id).where(Version.module_id == module.id)))
+    _lock(session, ids)
+    _refuse_dependents(name, _dependents(session, ids))
+    session.execute(delete(Alias).where(Alias.module_id == module.id))
+    session.execute(delete(Edge).where(Edge.child_id.in_(ids)))
+    session.execute(delete(Version).where(Version.module_id == module.id))
+    session.execute(delete(Module).where(Module.id == module.id))
+
+
+def _lock(session: Session, version_ids: Collection[int]) -> None:
+    # Who names one of them now (an edge, a pin) waits, and finds it gone: the foreign key refuses.
+    session.scalars(select(Version.id).where(Version.id.in_(version_ids)).with_for_update()).all()
+
+
+def _aliases(session: Session, version: Version) -> list[str]:
+    found = session.scalars(select(Alias.alias).where(Alias.version_id == version.id).order_by(Alias.alias))
+    count = session.scalar(select(func.count()).where(Version.module_id == version.module_id))
+    # A network's only version has `default` by itself: nobody asked for it, and there is nowhere to move it.
+    return [f"{version.module.name}@{alias}" for alias in found if alias != DEFAULT or count != 1]
+
+
+def _dependents(session: Session, version_ids: Collection[int]) -> list[str]:
+    """What was made of the versions, apart from themselves, and the jobs that need them."""
+    made = select(Edge.child_id).where(Edge.parent_id.in_(version_ids), Edge.child_id.not_in(version_ids))
+    children = session.scalars(select(Version).where(Version.id.in_(made)).order_by(Version.id))
+    return [*(child.ref for child in children), *(f"job {job_id}" for job_id in pinning(session, version_ids))]
+
+
+def _refuse_dependents(what: str, dependents: list[str]) -> None:
+    if dependents:
+        raise Conflict(
+            f"{what} cannot be deleted while others depend on it: {', '.join(dependents[:10])}",
+            code="has_dependents",
+            hint="delete or move these first, or yank it",
+            dependents=dependents,
+        )

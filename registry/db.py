@@ -1,0 +1,219 @@
+"""The database: engines, transactions, locks and the schema's version, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict, Unavailable
+from registry.settings import Settings
+
+BUSY_TIMEOUT_S = 30
+_WRITES = "graftery_writes"
+
+
+def database_url(text_: str) -> URL:
+    """Read a URL; `postgresql://` and `postgres://` mean psycopg 3."""
+    scheme, colon, rest = text_.partition("://")
+    driver = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(scheme, scheme)
+    return make_url(f"{driver}{colon}{rest}")
+
+
+class Database:
+    """A pool of connections. One request, or one job's outcome, is one `transaction`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = database_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._writer = self.engine.execution_options(**{_WRITES: True})
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Write: commit at the end, roll back on an error. On SQLite there is one writer at a time.
+
+        Raises:
+            Conflict: another transaction took a name, or deleted what this one names.
+            Unavailable: the database did not answer, or chose this transaction to end a deadlock; `store_full`: its disk
+                is full.
+        """
+        try:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+        except IntegrityError as error:
+            raise Conflict("Another request changed the same rows", hint="read again, then retry") from error
+        except (DBAPIError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Read: nothing is written, and on SQLite nobody is waited for."""
+        try:
+            with Session(self.engine, expire_on_commit=False) as session:
+                yield session
+        except (DBAPIError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock over all processes that use this database. It ends with the process."""
+        with _file_lock(self.url, name) if self.is_sqlite else _advisory_lock(self.engine, name):
+            yield
+
+    def dispose(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+
+def _unavailable(error: DBAPIError | PoolTimeout) -> Exception:
+    """An `Unavailable` for what a retry may mend (no connection, locked, deadlock, no room); else the error itself."""
+    if isinstance(error, DBAPIError) and _full(error):
+        return Unavailable(
+            "The database's disk is full",
+            code="store_full",
+            hint="free or add some disk; then delete versions and run `graftery collect`",
+        )
+    if isinstance(error, DBAPIError) and not _passes(error):
+        return error
+    return Unavailable("The database did not take the transaction", hint="retry in a moment")
+
+
+def _full(error: DBAPIError) -> bool:
+    # PostgreSQL's disk_full, SQLite's SQLITE_FULL.
+    return getattr(error.orig, "sqlstate", None) == "53100" or getattr(error.orig, "sqlite_errorcode", None) == 13
+
+
+def _passes(error: DBAPIError) -> bool:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    # Classes of SQLSTATE: 08 connection, 40 rollback (deadlock), 53 resources, 55 lock, 57 shutdown.
+    if error.connection_invalidated or state[:2] in {"08", "40", "53", "55", "57"}:
+        return True
+    # SQLite has no SQLSTATE, and neither has a connection that did not come about.
+    words = ("locked", "connection")
+    return isinstance(error, OperationalError) and not state and any(word in str(error.orig) for word in words)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def dump_json(value: Any) -> str:
+    """JSON text; NaN and Inf, which JSON lacks, become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, json_serializer=dump_json)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # sqlite3 must not begin transactions of its own
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that begins as a reader cannot wait: it fails at its first write where another has written meanwhile.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True, json_serializer=dump_json, connect_args={"connect_timeout": 10})
+
+
+@contextmanager
+def _file_lock(url: URL, name: str) -> Iterator[None]:
+    with FileLock(f"{url.database}.{name}.lock"):
+        yield
+
+
+@contextmanager
+def _advisory_lock(engine: Engine, name: str) -> Iterator[None]:
+    # A connection of its own: the lock must not end with the transaction that it protects.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": f"graftery.{name}"})
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": f"graftery.{name}"})
+
+
+def _alembic(connection: Connection | None = None) -> Any:
+    from alembic.config import Config
+
+    import migrations
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema to `revision`. Any number of processes may call this at once: one does the work."""
+    from alembic import command
+
+    database = Database(settings.database)
+    try:
+        with database.lock("migrate"), database._writer.begin() as connection:
+            command.upgrade(_alembic(connection), revision)
+    finally:
+        database.dispose()
+
+
+def downgrade(settings: Settings, revision: str) -> None:
+    """Take the schema back to `revision` (`base`: no tables)."""
+    from alembic import command
+
+    database = Database(settings.database)
+    try:
+        with database.lock("migrate"), database._writer.begin() as connection:
+            command.downgrade(_alembic(connection), revision)
+    finally:
+        database.dispose()
+
+
+def check_head(db: Database) -> None:
+    """Make sure that the schema is the one that this code was written for.
+
+    Raises:
+        Unavailable: it is not, or the database does not answer.
+    """
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    expected = ScriptDirectory.from_config(_alembic()).get_current_head()
+    with db.read() as session:
+        found = MigrationContext.configure(session.connection()).get_current_revision()
+    if found != expected:
+        raise Unavailable(
+            f"The database has schema {found or 'none'}, this version needs {expected}",
+            hint="run `python -m migrations`",
+        )

@@ -1,0 +1,143 @@
+"""The asking side: submit, look, cancel, retry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict
+from graftery.spec.wire import JobError, JobEvent, JobKind, JobOut, JobState, Page
+from registry.catalogue import pins
+from registry.catalogue.find import resolve
+from registry.jobs.rows import end, get, locked, write_event
+from registry.models import Job, JobEventRow
+from registry.pages import clamp, cut, moment, read_cursor
+
+
+def submit(
+    session: Session,
+    *,
+    kind: JobKind,
+    request: dict[str, Any],
+    pinned: dict[str, str],
+    recipe: dict[str, Any] | None = None,
+    priority: int = 0,
+    retry_of: str | None = None,
+) -> Job:
+    """Queue a job.
+
+    Args:
+        pinned: role to `name@sha256:...`; these versions cannot be deleted until the job has ended.
+        priority: smaller goes first; within one priority, older goes first.
+
+    Raises:
+        NotFound: a pinned version does not exist.
+    """
+    versions = [resolve(session, ref, for_pin=True).id for ref in pinned.values()]
+    job = Job(
+        id=uuid4().hex,
+        kind=kind,
+        state="queued",
+        request=request,
+        pinned=pinned,
+        recipe=recipe,
+        priority=priority,
+        retry_of=retry_of,
+        last_seq=0,
+    )
+    session.add(job)
+    session.flush()
+    pins.pin(session, job.id, versions)
+    write_event(session, job, "state", {"state": "queued"})
+    return job
+
+
+def list_jobs(
+    session: Session,
+    *,
+    state: JobState | None = None,
+    kind: JobKind | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[JobOut]:
+    """Jobs, the newest first."""
+    limit, after = clamp(limit), _read_place(cursor)
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if after is not None:
+        moment, job_id = after
+        query = query.where(or_(Job.created_at < moment, and_(Job.created_at == moment, Job.id < job_id)))
+    rows, following = cut(session.scalars(query).all(), limit, lambda row: (row.created_at.isoformat(), row.id))
+    return Page[JobOut](items=[job_out(row) for row in rows], next=following)
+
+
+def _read_place(cursor: str | None) -> tuple[datetime, str] | None:
+    keys = read_cursor(cursor, str, str)
+    return None if keys is None else (moment(keys[0]), keys[1])
+
+
+def job_out(row: Job) -> JobOut:
+    error = JobError(code=row.error_code, message=row.error_message or "") if row.error_code else None
+    columns = {field: getattr(row, field) for field in JobOut.model_fields if field != "error"}
+    return JobOut.model_validate({**columns, "error": error})
+
+
+def counts(session: Session) -> dict[str, int]:
+    """How many jobs there are of each state."""
+    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def request_cancel(session: Session, job_id: str) -> Job:
+    """Cancel a queued job; ask the worker of a running one to. A cancelled job stays as it is.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: `job_state`: it has succeeded or failed.
+    """
+    job = locked(session, job_id)
+    if job.state == "queued":
+        end(session, job, "cancelled")
+    elif job.state == "running":
+        job.cancel_requested = True
+        session.flush()
+    elif job.state != "cancelled":
+        raise Conflict(f"Job {job_id} has {job.state} already", code="job_state")
+    return job
+
+
+def retry(session: Session, job_id: str) -> Job:
+    """Queue a new job with the request, pins and recipe of one that failed or was cancelled.
+
+    Raises:
+        NotFound: there is no such job, or a version that it needs is gone.
+        Conflict: `job_state`.
+    """
+    job = get(session, job_id)
+    if job.state not in {"failed", "cancelled"}:
+        raise Conflict(
+            f"Job {job_id} is {job.state}", code="job_state", hint="only failed and cancelled jobs can be retried"
+        )
+    return submit(
+        session,
+        kind=job.kind,  # type: ignore[arg-type]
+        request=job.request,
+        pinned=job.pinned,
+        recipe=job.recipe,
+        priority=job.priority,
+        retry_of=job.id,
+    )
+
+
+def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 200) -> list[JobEvent]:
+    """The events of a job after number `seq`, in order."""
+    query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
+    rows = session.scalars(query.order_by(JobEventRow.seq).limit(limit))
+    return [JobEvent.model_validate({"seq": r.seq, "type": r.type, "at": r.at, "data": r.data}) for r in rows]

@@ -1,0 +1,195 @@
+"""The working side. Everything is fenced: after another attempt has taken the job, nothing here writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from graftery.spec.wire import JobKind
+from registry.catalogue import blobs
+from registry.clock import from_now, now
+from registry.jobs.rows import end, fail_job, write_event
+from registry.models import BlobRow, Job
+from registry.store import Blob
+
+MAX_CRASHES = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker has taken. `attempt` goes with everything that it writes about it."""
+
+    id: str
+    attempt: int
+    kind: JobKind
+    request: dict[str, Any]
+    pinned: dict[str, str]
+    recipe: dict[str, Any] | None
+    checkpoint: Blob | None
+    checkpoint_step: int | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat learns: whether the job is still this worker's, and whether it should be cancelled."""
+
+    alive: bool
+    cancel: bool
+
+
+def claim(session: Session, worker: str, lease_s: float, max_crashes: int = MAX_CRASHES) -> Claim | None:
+    """Take the job that is due: a queued one, or one whose worker has been silent for longer than its lease.
+
+    Jobs that are due but cannot go on are ended on the way: cancelled where that was asked, failed (`crashed`) where
+    `max_crashes` workers died in a row without a new checkpoint between them.
+    """
+    while (job := session.scalar(_due())) is not None:
+        if job.state == "running":
+            job.crashes += 1
+        if job.cancel_requested:
+            end(session, job, "cancelled")
+        elif job.crashes >= max_crashes:
+            fail_job(session, job, "crashed", f"The job's process died {job.crashes} times without getting further")
+        else:
+            return _take(session, job, worker, lease_s)
+    return None
+
+
+def is_any_due(session: Session) -> bool:
+    """Whether `claim` would find a job: a look that costs no write."""
+    return bool(session.scalar(select(select(Job.id).where(_is_due()).exists())))
+
+
+def _is_due() -> ColumnElement[bool]:
+    return or_(Job.state == "queued", and_(Job.state == "running", Job.lease_until < now()))
+
+
+def _due() -> Select[Job]:
+    due = select(Job).where(_is_due()).order_by(Job.priority, Job.created_at, Job.id).limit(1)
+    return due.with_for_update(skip_locked=True, of=Job).execution_options(populate_existing=True)
+
+
+def _take(session: Session, job: Job, worker: str, lease_s: float) -> Claim:
+    job.state, job.worker = "running", worker
+    job.attempt += 1
+    job.lease_until = from_now(lease_s)
+    if job.started_at is None:
+        job.started_at = now()
+    write_event(session, job, "state", {"state": "running", "attempt": job.attempt, "worker": worker})
+    checkpoint = job.checkpoint
+    return Claim(
+        id=job.id,
+        attempt=job.attempt,
+        kind=job.kind,  # type: ignore[arg-type]
+        request=job.request,
+        pinned=job.pinned,
+        recipe=job.recipe,
+        checkpoint=None if checkpoint is None else Blob(checkpoint.digest, checkpoint.size_bytes),
+        checkpoint_step=None if checkpoint is None else job.checkpoint_step,
+    )
+
+
+def heartbeat(session: Session, job_id: str, attempt: int, lease_s: float) -> Beat:
+    """Keep the job for another `lease_s`."""
+    statement = update(Job).where(*_fence(job_id, attempt)).values(lease_until=from_now(lease_s))
+    cancel = session.scalar(statement.returning(Job.cancel_requested))
+    return Beat(alive=cancel is not None, cancel=bool(cancel))
+
+
+def _fence(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == job_id, Job.attempt == attempt, Job.state == "running"
+
+
+def _held(session: Session, job_id: str, attempt: int) -> Job | None:
+    """The job, locked, if this attempt still has it."""
+    query = select(Job).where(*_fence(job_id, attempt)).with_for_update(of=Job)
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def progress(session: Session, job_id: str, attempt: int, data: dict[str, Any]) -> bool:
+    """Say how far the job is; callers keep to two a second. False: it is no longer theirs."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    job.progress = data
+    write_event(session, job, "progress", data)
+    return True
+
+
+def checkpoint(session: Session, job_id: str, attempt: int, step: int, blob: Blob) -> bool:
+    """Note from where the next attempt goes on; the bytes are in the store. The crashes so far are forgiven."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    blobs.touch(session, blob)
+    job.checkpoint_digest, job.checkpoint_step, job.crashes = blob.digest, step, 0
+    write_event(session, job, "checkpoint", {"step": step})
+    return True
+
+
+def finish(session: Session, job_id: str, attempt: int, result: dict[str, Any]) -> bool:
+    """The job has succeeded. False: another attempt has it, and the caller rolls back what it made."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    job.result = result
+    write_event(session, job, "result", result)
+    end(session, job, "succeeded")
+    return True
+
+
+def fail(session: Session, job_id: str, attempt: int, code: str, message: str) -> bool:
+    """The job has ended by itself with an error."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    fail_job(session, job, code, message)
+    return True
+
+
+def cancelled(session: Session, job_id: str, attempt: int) -> bool:
+    """The worker has stopped the job, as was asked."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    end(session, job, "cancelled")
+    return True
+
+
+def requeue(session: Session, job_id: str, attempt: int) -> bool:
+    """Give the job back, to go on from its last checkpoint: the worker is drained. It costs the job nothing."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    _queue_again(session, job)
+    return True
+
+
+def crashed(session: Session, job_id: str, attempt: int, message: str, max_crashes: int = MAX_CRASHES) -> bool:
+    """The job's process died under a worker that lives: queue it again, or fail it after `max_crashes` in a row."""
+    job = _held(session, job_id, attempt)
+    if job is None:
+        return False
+    job.crashes += 1
+    if job.crashes >= max_crashes:
+        fail_job(session, job, "crashed", message)
+    else:
+        _queue_again(session, job)
+    return True
+
+
+def _queue_again(session: Session, job: Job) -> None:
+    if job.cancel_requested:
+        end(session, job, "cancelled")
+        return
+    job.state, job.worker, job.lease_until = "queued", None, None
+    write_event(session, job, "state", {"state": "queued"})
+
+
+def held_bytes() -> ColumnElement[bool]:
+    """SQL, for queries of `blobs`: a job that has not ended would go on from these bytes."""
+    return select(Job.id).where(Job.checkpoint_digest == BlobRow.digest).exists()

@@ -1,0 +1,73 @@
+"""Every setting of the service, read from the environment (prefix GRAFTERY_) and overridden by the command line."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from graftery.spec.limits import Limits
+
+Plane = Literal["registry", "inference"]
+
+
+class Settings(BaseSettings):
+    """With nothing set: SQLite, a local folder and the embedded queue under `home`."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAFTERY_", env_nested_delimiter="__", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("graftery")))
+    database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite under home")
+    broker_url: str | None = Field(
+        None, description="Celery broker (redis://, amqp://); by default none: workers poll the jobs table"
+    )
+    store_url: str | None = Field(
+        None, description="Where bytes are kept (s3://bucket/prefix); by default a folder under home"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    planes: Annotated[frozenset[Plane], NoDecode] = frozenset({"registry", "inference"})
+    workers: int = Field(1, ge=0, le=64, description="Job workers that `graftery serve` starts")
+
+    limits: Limits = Field(default_factory=Limits)
+    verifiers: int = Field(1, ge=1, le=64, description="Processes that check uploads")
+    free_bytes: int = Field(64 * 1024**2, ge=0, description="Refuse an upload that would leave less free than this")
+
+    lease_s: float = Field(15.0, gt=0, description="A job whose worker is silent for this long is taken by another")
+    heartbeat_s: float = Field(1.0, gt=0)
+    poll_s: float = Field(
+        0.3, gt=0, description="How often a worker looks at the jobs table; 2-5 with a broker is enough"
+    )
+    checkpoint_s: float = Field(3.0, gt=0, description="How often a running transplant keeps its adapter")
+    max_crashes: int = Field(
+        3, ge=1, description="Deaths in a row, without a new checkpoint between them, that fail a job"
+    )
+    collect_grace_s: float = Field(3600.0, ge=0, description="Bytes touched more recently are never freed")
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    threads: int = Field(0, ge=0, description="CPU threads of a training or inference process; 0: torch decides")
+    pool_bytes: int = Field(2 * 1024**3, ge=0, description="Weights held in memory for inference")
+    infer_batch: int = Field(256, ge=1, description="Largest batch of an inference request")
+    infer_queue: int = Field(64, ge=1, description="Inference requests that may wait; more are answered 503")
+    infer_body_bytes: int = Field(64 * 1024**2, ge=1, description="Largest body of an inference request, unpacked")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
+
+    @field_validator("planes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @cached_property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'graftery.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """No broker: workers find their jobs by looking at the table."""
+        return self.broker_url is None

@@ -1,0 +1,226 @@
+"""Bytes by their sha256: staged, hashed on the way, published whole or not at all. The one home of the store's layout.
+
+sha256/ab/cd/HASH     published bytes (a local folder, or objects in a bucket)
+staging/*             files on their way in; what a crash leaves is swept
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from graftery.errors import StoreError
+from registry.buckets import BucketDriver
+from registry.drivers import Driver, FolderDriver, Stored, missing
+from registry.settings import Settings
+
+CHUNK_BYTES = 1024 * 1024
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes that are in the store, or staged for it."""
+
+    digest: str
+    size_bytes: int
+
+
+class Staging:
+    """A file on its way into the store. `path` can be read by others once `finish` was called."""
+
+    def __init__(self, path: Path, file: BinaryIO, driver: Driver, free_bytes: int) -> None:
+        self.path = path
+        self._file = file
+        self._driver = driver
+        self._free_bytes = free_bytes
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._blob: Blob | None = None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append.
+
+        Raises:
+            StoreError: `store_full`: there is no room, or there would be less than `free_bytes` after this.
+        """
+        with _full_is_an_error():
+            require_free(self.path.parent, self._free_bytes + len(data))
+            self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def finish(self) -> Blob:
+        """Close the file: all of it is on the disk. Gives digest and size."""
+        if self._blob is None:
+            with _full_is_an_error():
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            self._blob = Blob(self._hash.hexdigest(), self._size)
+        return self._blob
+
+    def publish(self) -> Blob:
+        """Put the bytes under their digest; when this returns, they survive a loss of power. Known bytes are kept once.
+
+        Raises:
+            StoreError: `store_full`.
+        """
+        blob = self.finish()
+        with _full_is_an_error():
+            self._driver.publish(self.path, blob.digest, blob.size_bytes)
+        return blob
+
+    def discard(self) -> None:
+        """Close and remove the staged file, if it is still there."""
+        # A buffered rest that no longer fits must not hide the error that brought us here.
+        try:
+            self._file.close()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        finally:
+            self.path.unlink(missing_ok=True)
+
+
+class Store:
+    """The bytes of one service: a folder under `settings.home`, a `file://` folder, or an `s3://bucket/prefix`."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.store_url or str(settings.home / "store")
+        self._free_bytes = settings.free_bytes
+        if url.startswith("s3://"):
+            scratch = settings.home / "store"
+            self._driver: Driver = BucketDriver(url, scratch / "cache")
+        else:
+            scratch = Path(url.removeprefix("file://"))
+            self._driver = FolderDriver(scratch)
+        self.staging = scratch / "staging"
+        self.staging.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def stage(self, size_bytes: int = 0) -> Iterator[Staging]:
+        """Open a staging file; whatever happens, none is left behind.
+
+        Args:
+            size_bytes: what is expected, if it is known: refused at once where there is no room for it.
+
+        Raises:
+            StoreError: `store_full`.
+        """
+        with _full_is_an_error():
+            require_free(self.staging, self._free_bytes + size_bytes)
+            handle, name = tempfile.mkstemp(dir=self.staging)
+        staging = Staging(Path(name), os.fdopen(handle, "wb"), self._driver, self._free_bytes)
+        try:
+            yield staging
+        finally:
+            staging.discard()
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder on the staging disk for files that are made on the way in; gone afterwards."""
+        with _full_is_an_error(), tempfile.TemporaryDirectory(dir=self.staging) as folder:
+            yield Path(folder)
+
+    def put_bytes(self, data: bytes) -> Blob:
+        """Store bytes that are at hand."""
+        with self.stage(len(data)) as staging:
+            staging.write(data)
+            return staging.publish()
+
+    def put_file(self, path: str | Path) -> Blob:
+        """Store a copy of a local file."""
+        with Path(path).open("rb") as source, self.stage(os.fstat(source.fileno()).st_size) as staging:
+            while chunk := source.read(CHUNK_BYTES):
+                staging.write(chunk)
+            return staging.publish()
+
+    def exists(self, digest: str) -> bool:
+        return self._driver.stat(digest) is not None
+
+    def size(self, digest: str) -> int:
+        """Size in bytes.
+
+        Raises:
+            StoreError: there are no such bytes.
+        """
+        found = self._driver.stat(digest)
+        if found is None:
+            raise missing(digest)
+        return found.size_bytes
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `end`, in chunks. Missing bytes are reported here, not at the first chunk.
+
+        Raises:
+            StoreError: there are no such bytes.
+        """
+        size = self.size(digest)
+        return self._driver.read(digest, start, size if end is None else min(end, size))
+
+    def local_path(self, digest: str) -> Path:
+        """A local file with the bytes: the very file of a folder, a verified copy from a bucket. Read it, do not keep it.
+
+        Raises:
+            StoreError: there are no such bytes, or they have another digest.
+        """
+        return self._driver.local_path(digest)
+
+    def delete(self, digest: str) -> bool:
+        """Remove bytes, however young; False where there were none. See `free`."""
+        return self._driver.free(digest, older_than_s=float("-inf")) is not None
+
+    def free(self, digest: str, older_than_s: float) -> int | None:
+        """Remove bytes that nobody published within `older_than_s`: their size, or None where they were kept or missing."""
+        return self._driver.free(digest, older_than_s)
+
+    def stored(self) -> Iterator[Stored]:
+        """Everything that is published, in no order."""
+        return self._driver.stored()
+
+    def sweep(self, older_than_s: float) -> int:
+        """Remove staged files (and local copies) that nobody wrote or asked for within `older_than_s`; how many."""
+        old = [path for path in (*self.staging.iterdir(), *self._driver.copies()) if _age_s(path) > older_than_s]
+        for path in old:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(old)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # published or removed meanwhile
+        return float("-inf")
+
+
+def require_free(folder: Path, size_bytes: int) -> None:
+    """Raise `store_full` where the folder's disk has less free than this."""
+    if shutil.disk_usage(folder).free < size_bytes:
+        raise StoreError(
+            "The disk is full", code="store_full", hint="delete versions, run `graftery collect`, or add a disk"
+        )
+
+
+@contextmanager
+def _full_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StoreError(
+            "The disk is full", code="store_full", hint="delete versions, run `graftery collect`, or add a disk"
+        ) from error

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict, NotFound
+from registry import catalogue
+from registry.db import Database
+from registry.models import Version
+from tests.support.registry import put, put_network
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    """Two teachers with their cuts, one adapter from the first category to the second task, its network."""
+    with database.transaction() as session:
+        for name in ("cat", "animals"):
+            teacher = put(session, f"{name}-teacher", f"{name} net", "teacher")
+            cut = [("teacher", teacher.id)]
+            put(session, name, f"{name} lower", "category", parents=cut)
+            put(session, f"{name}-is", f"{name} upper", "task", parents=cut)
+        roles = {"category": "cat", "task": "animals-is", "teacher_task": "cat-is"}
+        found = {role: catalogue.resolve(session, name) for role, name in roles.items()}
+        adapter = put(session, "graft-adapter", "h", "adapter", parents=[(role, v.id) for role, v in found.items()])
+        put_network(session, "graft", found["category"], found["task"], adapter)
+        yield session
+
+
+def refs(session: Session, ref: str, direction: str, depth: int = 20) -> set[str]:
+    return {node.ref for node in catalogue.lineage(session, ref, direction, depth).nodes}
+
+
+def test_up(session: Session) -> None:
+    found = catalogue.lineage(session, "graft", "up")
+    assert (found.root, found.direction) == ("graft:1", "up")
+    assert {node.ref for node in found.nodes} == {
+        "graft:1", "graft-adapter:1", "cat:1", "cat-is:1", "animals-is:1", "cat-teacher:1", "animals-teacher:1",
+    }  # fmt: skip
+    assert {(edge.child, edge.parent, edge.role) for edge in found.edges} == {
+        ("graft:1", "graft-adapter:1", "adapter"),
+        ("graft:1", "cat:1", "category"),
+        ("graft:1", "animals-is:1", "task"),
+        ("graft-adapter:1", "cat:1", "category"),
+        ("graft-adapter:1", "animals-is:1", "task"),
+        ("graft-adapter:1", "cat-is:1", "teacher_task"),
+        ("cat:1", "cat-teacher:1", "teacher"),
+        ("cat-is:1", "cat-teacher:1", "teacher"),
+        ("animals-is:1", "animals-teacher:1", "teacher"),
+    }
+
+
+def test_down(session: Session) -> None:
+    found = catalogue.lineage(session, "cat-teacher", "down")
+    assert {node.ref for node in found.nodes} == {"cat-teacher:1", "cat:1", "cat-is:1", "graft-adapter:1", "graft:1"}
+    assert ("graft:1", "cat:1") in {(edge.child, edge.parent) for edge in found.edges}
+    assert {edge.parent for edge in found.edges} | {edge.child for edge in found.edges} <= {n.ref for n in found.nodes}
+
+
+def test_depth(session: Session) -> None:
+    assert refs(session, "graft", "up", 0) == {"graft:1"}
+    assert refs(session, "graft", "up", 1) == {"graft:1", "graft-adapter:1", "cat:1", "animals-is:1"}
+    one = catalogue.lineage(session, "graft", "up", 1)
+    assert {edge.child for edge in one.edges} == {"graft:1"}
+
+
+def test_a_version_without_relatives(session: Session) -> None:
+    put(session, "alone", "alone")
+    for direction in ("up", "down"):
+        found = catalogue.lineage(session, "alone", direction)
+        assert ([node.ref for node in found.nodes], found.edges) == (["alone:1"], [])
+    with pytest.raises(NotFound):
+        catalogue.lineage(session, "missing", "up")
+
+
+@pytest.mark.timeout(60)
+def test_a_diamond_is_walked_once(session: Session) -> None:
+    """Forty layers of two, each made from both below: 2**40 paths, 81 versions."""
+    layer: list[Version] = [put(session, "root", "root")]
+    for depth in range(40):
+        parents = [("teacher", version.id) for version in layer]
+        layer = [put(session, f"n{side}", f"{side} {depth}", parents=parents) for side in (0, 1)]
+    assert len(refs(session, layer[0].ref, "up", 50)) == 80
+    assert len(refs(session, "root:1", "down", 50)) == 81
+
+
+def test_siblings_of_a_category_module(session: Session) -> None:
+    put(
+        session,
+        "cat-colour",
+        "cat upper 2",
+        "task",
+        parents=[("teacher", catalogue.resolve(session, "cat-teacher").id)],
+    )
+    category = catalogue.resolve(session, "cat")
+    assert [version.ref for version in catalogue.teacher_tasks(session, category)] == ["cat-colour:1", "cat-is:1"]
+    catalogue.yank(session, "cat-is:1", "bad")
+    assert [version.ref for version in catalogue.teacher_tasks(session, category)] == ["cat-colour:1"]
+    assert catalogue.teacher_tasks(session, put(session, "alone", "alone")) == []
+
+
+def test_only_networks_have_parts(session: Session) -> None:
+    with pytest.raises(Conflict) as error:
+        catalogue.network_parts(session, catalogue.resolve(session, "cat"))
+    assert error.value.code == "kind_mismatch"

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from graftery.errors import Conflict, Unavailable
+from graftery.spec.problems import PROBLEMS
+from registry import db as db_module
+from registry.db import Database, check_head, database_url, dump_json
+from registry.models import Job, Module
+from registry.settings import Settings
+from tests.support.crowd import in_threads
+from tests.support.registry import put
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_postgresql_means_psycopg_3(scheme: str) -> None:
+    url = database_url(f"{scheme}://me:secret@host:5/name")
+    assert url.drivername == "postgresql+psycopg"
+    assert (url.username, url.password, url.port, url.database) == ("me", "secret", 5, "name")
+
+
+def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
+    with database.transaction() as session:
+        put(session, "kept")
+    with pytest.raises(RuntimeError), database.transaction() as session:
+        put(session, "lost")
+        raise RuntimeError
+    with database.read() as session:
+        assert session.scalars(select(Module.name)).all() == ["kept"]
+
+
+def test_a_read_writes_nothing(database: Database) -> None:
+    with database.read() as session:
+        put(session, "lost")
+    with database.read() as session:
+        assert session.scalars(select(Module.name)).all() == []
+
+
+def test_rows_outlive_their_session(database: Database) -> None:
+    with database.transaction() as session:
+        version = put(session, "cat")
+        version.module.row_version += 1
+    assert (version.ref, version.created_at.tzinfo is not None, version.module.row_version) == ("cat:1", True, 3)
+
+
+def test_a_row_taken_twice_is_a_conflict(database: Database) -> None:
+    with pytest.raises(Conflict), database.transaction() as session:
+        session.add_all([Module(name="cat", kind="task"), Module(name="cat", kind="task")])
+
+
+def test_a_missing_row_is_a_conflict(database: Database) -> None:
+    with pytest.raises(Conflict), database.transaction() as session:
+        session.add(Job(id="a", kind="collect", request={}, pinned={}, retry_of="missing"))
+
+
+def test_other_errors_of_the_database_stay(database: Database) -> None:
+    with pytest.raises(DBAPIError), database.read() as session:
+        session.execute(text("SELECT * FROM missing"))
+
+
+def test_no_database_is_unavailable() -> None:
+    database = Database("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable), database.read() as session:
+        session.execute(text("SELECT 1"))
+
+
+def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/full.db")
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE kept (words TEXT)"))
+        session.execute(text("INSERT INTO kept VALUES ('here')"))
+    with pytest.raises(Unavailable) as caught, database.transaction() as session:
+        session.execute(text("PRAGMA max_page_count = 1"))  # as if no page more could be had
+        session.execute(text("INSERT INTO kept VALUES (hex(zeroblob(100000)))"))
+    assert PROBLEMS[caught.value.code].status == 507
+    with database.read() as session:
+        assert session.scalars(text("SELECT words FROM kept")).all() == ["here"]
+    database.dispose()
+
+
+def test_no_free_connection_is_unavailable(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.05)
+    with ExitStack() as held:
+        for _ in range(15):
+            held.enter_context(database.read()).execute(text("SELECT 1"))
+        with pytest.raises(Unavailable), database.read() as session:
+            session.execute(text("SELECT 1"))
+
+
+def test_a_lost_connection_is_replaced(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with database.read() as session:
+        session.execute(text("SELECT 1"))
+    with pytest.raises(Unavailable), database.read() as session:
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    with database.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    database.dispose()
+
+
+def test_a_deadlock_is_unavailable(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE t (id int primary key)"))
+        session.execute(text("INSERT INTO t VALUES (0), (1)"))
+    barrier = threading.Barrier(2)
+
+    def work(index: int) -> str:
+        try:
+            with database.transaction() as session:
+                session.execute(text(f"UPDATE t SET id = id WHERE id = {index}"))
+                barrier.wait()
+                session.execute(text(f"UPDATE t SET id = id WHERE id = {1 - index}"))
+        except Unavailable:
+            return "again"
+        return "done"
+
+    assert sorted(in_threads(work, 2)) == ["again", "done"]
+    database.dispose()
+
+
+def test_sqlite_gives_up_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_module, "BUSY_TIMEOUT_S", 0)
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    with (
+        database.transaction() as first,
+        pytest.raises(Unavailable),
+        database.transaction() as second,
+    ):
+        first.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+
+
+def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new' / 'a.db'}")
+    with database.read() as session:
+        pragmas = {
+            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_module, "BUSY_TIMEOUT_S", 0)
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE t (id int)"))
+    with database.transaction() as writer:
+        writer.execute(text("INSERT INTO t VALUES (1)"))
+        with database.read() as reader:
+            assert reader.scalar(text("SELECT count(*) FROM t")) == 0
+
+
+def test_a_lock_is_held_by_one(database: Database) -> None:
+    inside: list[int] = []
+
+    def work(index: int) -> int:
+        with database.lock("test"):
+            inside.append(index)
+            most = len(inside)
+            time.sleep(0.02)
+            inside.remove(index)
+        return most
+
+    assert in_threads(work, 4) == [1, 1, 1, 1]
+    with database.lock("test"), database.lock("another"):
+        pass
+
+
+def test_json_has_no_nan() -> None:
+    value = {"loss": float("nan"), "steps": [1.0, float("inf"), (float("-inf"),)], "name": "\ud800ä"}
+    assert dump_json(value) == '{"loss": null, "steps": [1.0, null, [null]], "name": "\\ud800\\u00e4"}'
+
+
+def test_text_that_postgresql_refuses_is_kept_readable(database: Database) -> None:
+    with database.transaction() as session:
+        version = put(
+            session, "cat", description="a\x00b\ud800c", tags=["x\x00y"], metrics={"a": "\x00", "b": float("nan")}
+        )
+    with database.read() as session:
+        stored = session.get_one(type(version), version.id)
+        assert (stored.module.description, stored.metrics) == ("a\ufffdb?c", {"a": "\x00", "b": None})
+
+
+def test_the_order_of_outputs_is_kept(database: Database) -> None:
+    facts = {"zebra": 1, "ant": {"longer": 1, "b": 2}}
+    with database.transaction() as session:
+        version = put(session, "cat", facts=facts)
+    with database.read() as session:
+        stored = session.get_one(type(version), version.id)
+        assert str(stored.facts) == str(facts)
+
+
+def test_head_is_checked(database: Database, postgres_url: str, tmp_path: Path) -> None:
+    check_head(database)
+    for url in (postgres_url, f"sqlite:///{tmp_path / 'empty.db'}"):
+        with pytest.raises(Unavailable, match="schema none"):
+            check_head(Database(url))
+
+
+def test_default_database_is_under_home(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path).database == f"sqlite:///{tmp_path / 'graftery.db'}"
