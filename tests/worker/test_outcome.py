@@ -1,0 +1,116 @@
+"""What is written when an attempt has ended: all of it or nothing, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from graftery.errors import Unavailable
+from registry import catalogue, jobs
+from tests.support.processes import meanwhile
+from tests.support.workplace import Workplace
+from worker import outcome
+from worker.bench import Bench
+from worker.parent import run_next
+
+
+def test_a_job_that_succeeds(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(steps=4, checkpoint_every=2, alias="stable", noise="not a report")
+    assert run_next(bench) is True
+    job = place.job(job_id)
+    assert (job.state, job.attempt, job.worker) == ("succeeded", 1, "tester"), job.error
+    assert job.result is not None
+    assert {k: job.result[k] for k in ("network", "adapter", "labels")} == {
+        "network": "net:1",
+        "adapter": "net-adapter:1",
+        "labels": 0,
+    }
+    assert job.result["metrics"]["adapter"] == {"accuracy": 0.5} and job.result["seconds"] >= 0
+    types = [event.type for event in place.events(job_id)]
+    assert types[:2] == ["state", "state"] and types[-2:] == ["result", "state"]
+    assert types.count("checkpoint") == 2 and types.count("progress") >= 2
+
+
+def test_the_network_names_its_parts_and_its_making(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(alias="stable")
+    run_next(bench)
+    with place.database.read() as session:
+        network = catalogue.version_out(session, catalogue.resolve(session, "net@stable"))
+        adapter = catalogue.version_out(session, catalogue.resolve(session, "net-adapter"))
+        cat = catalogue.resolve(session, "cat")
+        above = catalogue.lineage(session, "net", "up")
+    assert network.parts is not None
+    assert (network.parts.category, network.parts.adapter) == (cat.digest, adapter.digest)
+    assert network.created_by == adapter.created_by == f"job {job_id}"
+    assert network.metrics == adapter.metrics and adapter.facts is not None
+    assert {(edge.child, edge.parent, edge.role) for edge in above.edges} >= {
+        ("net:1", "cat:1", "category"),
+        ("net:1", "net-adapter:1", "adapter"),
+        ("net:1", "is:1", "task"),
+        ("net-adapter:1", "cat:1", "category"),
+    }
+    assert b"".join(place.store.read(network.digest)), "the network has bytes of its own"
+
+
+def test_a_worker_that_was_overtaken_writes_nothing(bench: Bench, place: Workplace) -> None:
+    """The zombie: while it worked on, its lease ran out and another worker took the job."""
+    job_id = place.submit(steps=10_000, step_s=0.02, checkpoint_every=5)
+    worker = meanwhile(lambda: run_next(bench))
+    assert place.reaches_step(job_id, 5)
+    with place.database.transaction() as session:
+        jobs.requeue(session, job_id, attempt=1)
+        other = jobs.claim(session, "other", lease_s=60)
+    assert other is not None and other.attempt == 2
+    worker.join(timeout=5)
+    assert not worker.is_alive() and bench.child is None, "it does not work on for nobody"
+    job = place.job(job_id)
+    assert (job.state, job.attempt, job.worker) == ("running", 2, "other")
+    assert place.versions_of("net") == [] == place.versions_of("net-adapter")
+
+
+def test_an_outcome_that_comes_too_late_is_rolled_back(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease was lost between the child's last report and the transaction."""
+    job_id = place.submit()
+    publish = outcome.publish
+
+    def late(*arguments: object) -> None:
+        with place.database.transaction() as session:
+            jobs.requeue(session, job_id, attempt=1)
+        publish(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outcome, "publish", late)
+    run_next(bench)
+    assert place.job(job_id).state == "queued"
+    assert place.versions_of("net") == [] == place.versions_of("net-adapter")
+
+
+def test_the_database_may_blink_when_the_outcome_is_written(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit()
+    answers = [Unavailable("no answer"), None]
+    finish = jobs.finish
+
+    def blink(*arguments: object) -> bool:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return finish(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs, "finish", blink)
+    run_next(bench)
+    assert place.job(job_id).state == "succeeded" and place.versions_of("net") == ["net:1"]
+
+
+def test_a_name_that_was_taken_meanwhile_fails_the_job(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(name="cat")
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "failed" and job.error is not None and job.error.code == "kind_conflict"
+    assert place.versions_of("cat-adapter") == [], "the adapter goes with the network"
+
+
+def test_the_same_job_twice_makes_one_version(bench: Bench, place: Workplace) -> None:
+    ids = [place.submit(), place.submit()]
+    assert run_next(bench) and run_next(bench)
+    assert [(place.job(job_id).result or {})["network"] for job_id in ids] == ["net:1", "net:1"]

@@ -1,0 +1,175 @@
+"""The life of a job at its worker: every way in which an attempt ends, with real children."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from graftery.errors import StoreError, Unavailable
+from registry import jobs
+from registry.store import Store
+from tests.support.processes import eventually, meanwhile
+from tests.support.workplace import SQLITE, Workplace
+from worker import parent
+from worker.bench import Bench
+from worker.parent import run_next
+
+pytestmark = SQLITE
+
+
+def test_nothing_to_do(bench: Bench) -> None:
+    assert run_next(bench) is False
+    assert bench.child is None, "a child is only started for a job"
+
+
+def test_the_child_is_kept_warm(bench: Bench, place: Workplace) -> None:
+    ids = [place.submit(name) for name in ("one", "two")]
+    assert run_next(bench) and run_next(bench)
+    results = [place.job(job_id).result for job_id in ids]
+    assert results[0] and results[1] and results[0]["metrics"]["pid"] == results[1]["metrics"]["pid"]
+
+
+def test_an_idle_child_is_let_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = bench.warm_child()
+    bench.rest()
+    assert child.alive
+    monkeypatch.setattr("worker.bench._IDLE_S", 0.0)
+    bench.rest()
+    assert not child.alive and bench.child is None
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("diverged", "diverged", "the last finite loss was 0.5"),
+        ("memory", "out_of_memory", "MemoryError: no more"),
+        ("bug", "job_failed", "ValueError: this is a bug"),
+    ],
+)
+def test_a_job_that_ends_with_an_error(bench: Bench, place: Workplace, script: str, code: str, words: str) -> None:
+    job_id = place.submit(**{"raise": script})
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "failed" and job.error is not None
+    assert job.error.code == code and words in job.error.message
+    assert job.attempt == 1, "an error is not tried again"
+    assert bench.child is None, "a child that met an error does not get the next job"
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"die_at": 1, "signal": "SIGSEGV"}, "SIGSEGV"),
+        ({"die_at": 1, "signal": "SIGKILL"}, "out of memory"),
+        ({"raise": "exit"}, "status 3"),
+    ],
+)
+def test_a_child_that_dies_again_and_again_fails_the_job(
+    bench: Bench, place: Workplace, how: dict[str, object], words: str
+) -> None:
+    job_id = place.submit(**how)
+    for _ in range(bench.settings.max_crashes):
+        assert run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "failed" and job.error is not None and job.attempt == 3
+    assert job.error.code == "crashed" and words in job.error.message
+    good = place.submit("good")
+    assert run_next(bench) and place.job(good).state == "succeeded", "the worker lives"
+
+
+def test_a_crash_goes_on_from_the_last_checkpoint(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(steps=6, checkpoint_every=2, step_s=0.05, die_at=5, die_once=True)
+    assert run_next(bench)
+    assert place.job(job_id).state == "queued" and place.job(job_id).checkpoint_step == 4
+    assert run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "succeeded" and job.result is not None and job.result["metrics"]["started_at"] == 4
+
+
+def test_a_checkpoint_whose_bytes_are_gone_costs_time_only(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(steps=6, checkpoint_every=2, step_s=0.05, die_at=5, die_once=False)
+    run_next(bench)
+    with place.database.read() as session:
+        digest = jobs.get(session, job_id).checkpoint_digest
+    assert digest is not None
+    place.store.delete(digest)
+    run_next(bench)
+    assert place.job(job_id).checkpoint_step == 4, "it started from nothing and got there again"
+
+
+def test_cancel(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(steps=10_000, step_s=0.01, checkpoint_every=10)
+    worker = meanwhile(lambda: run_next(bench))
+    assert place.reaches_step(job_id, 10)
+    with place.database.transaction() as session:
+        jobs.request_cancel(session, job_id)
+    asked = time.monotonic()
+    worker.join(timeout=10)
+    assert place.job(job_id).state == "cancelled"
+    assert time.monotonic() - asked < 3
+    assert place.versions_of("net") == [] and bench.child is None
+
+
+def test_a_worker_that_stops_gives_the_job_back(bench: Bench, place: Workplace) -> None:
+    job_id = place.submit(steps=10_000, step_s=0.01, checkpoint_every=10)
+    worker = meanwhile(lambda: run_next(bench))
+    assert place.reaches_step(job_id, 10)
+    bench.stopping.set()
+    worker.join(timeout=10)
+    with place.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert (job.state, job.crashes) == ("queued", 0)
+    assert (job.checkpoint_step or 0) >= 10
+
+
+def test_a_silent_database_costs_the_lease_not_the_worker(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit(steps=10_000, step_s=0.01)
+    worker = meanwhile(lambda: run_next(bench))
+    assert place.comes_to(job_id, "running") and eventually(lambda: bench.child is not None)
+
+    def silent(*_: object) -> None:
+        raise Unavailable("no answer")
+
+    for verb in ("heartbeat", "progress", "checkpoint"):
+        monkeypatch.setattr(jobs, verb, silent)
+    worker.join(timeout=10)
+    assert not worker.is_alive() and bench.child is None
+    assert place.job(job_id).state == "running", "another worker takes it when the lease is over"
+
+
+def test_a_full_disk_costs_checkpoints_then_fails_the_job(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("The disk is full", code="store_full")
+
+    monkeypatch.setattr(Store, "put_file", full)
+    job_id = place.submit(steps=3, checkpoint_every=1)
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "failed" and job.error is not None and job.error.code == "store_full"
+    assert job.checkpoint_step is None and place.versions_of("net") == []
+
+
+def test_collect_runs_without_a_child(bench: Bench, place: Workplace) -> None:
+    with place.database.transaction() as session:
+        job_id = jobs.submit(session, kind="collect", request={"dry_run": True}, pinned={}).id
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "succeeded" and job.result is not None and job.result["dry_run"] is True
+    assert bench.child is None
+
+
+def test_an_error_of_our_own_fails_the_job(bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("our own")
+
+    monkeypatch.setattr(parent, "prepare", broken)
+    job_id = place.submit()
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "failed" and job.error is not None
+    assert (job.error.code, job.error.message) == ("job_failed", "RuntimeError: our own")

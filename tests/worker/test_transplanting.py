@@ -1,0 +1,115 @@
+"""The child's real work: files in, an adapter out; and a killed one goes on to the same bytes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from graftery.data import SampleSet
+from graftery.errors import RecipeRefused
+from graftery.module import ModuleFile
+from graftery.spec.limits import Limits
+from graftery.spec.manifest import Facts, Manifest
+from registry import catalogue, jobs
+from tests.support.processes import meanwhile
+from tests.support.transplants import vector_files
+from tests.support.workplace import SQLITE, Workplace
+from worker.bench import Bench
+from worker.child import Reporter
+from worker.parent import run_next
+from worker.reports import Order, Saved, decode_report
+from worker.transplanting import run
+
+RECIPE: dict[str, Any] = {"objectives": {"back_distillation": 1.0}, "sources": ["noise"], "steps": 40, "batch": 8}
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    """The order of a transplant of small vector modules, without samples."""
+    names = ("category", "task", "teacher_task")
+    for name, file in zip(names, vector_files(), strict=True):
+        file.save(tmp_path / name)
+    return Order(
+        job="1",
+        kind="transplant",
+        request={},
+        recipe=RECIPE,
+        files={name: str(tmp_path / name) for name in names},
+        scratch=str(tmp_path),
+        device="cpu",
+        threads=1,
+        checkpoint_s=0.0,
+        limits=Limits(),
+    )
+
+
+def test_it_makes_a_module_file_with_its_facts(order: Order) -> None:
+    pipe = io.BytesIO()
+    result = run(order, Reporter(pipe))
+    adapter = ModuleFile.load(result["adapter"])
+    assert Manifest.model_validate(result["manifest"]) == adapter.manifest and adapter.manifest.kind == "adapter"
+    assert Facts.model_validate(result["facts"]).content_digest == adapter.content_digest
+    assert result["labels"] == 0 and {"adapter", "identity", "teacher", "agreement"} <= result["metrics"].keys()
+    reports = [decode_report(line) for line in pipe.getvalue().splitlines()]
+    assert any(isinstance(report, Saved) and report.step > 0 for report in reports)
+
+
+def test_it_goes_on_from_a_checkpoint_to_the_same_bytes(order: Order) -> None:
+    pipe = io.BytesIO()
+    unbroken = Path(run(order, Reporter(pipe))["adapter"]).read_bytes()
+    saved = [r for r in map(decode_report, pipe.getvalue().splitlines()) if isinstance(r, Saved)]
+    middle = saved[len(saved) // 2]
+    again = io.BytesIO()
+    broken = Path(run(order.model_copy(update={"resume": middle.path}), Reporter(again))["adapter"]).read_bytes()
+    assert broken == unbroken
+    steps = [r.step for r in map(decode_report, again.getvalue().splitlines()) if isinstance(r, Saved)]
+    assert min(steps) > middle.step, "nothing is learned twice"
+
+
+def test_samples_are_read_by_their_roles(order: Order, tmp_path: Path) -> None:
+    x = torch.randn(12, 3)
+    SampleSet(x, torch.randn(12, 1)).save(tmp_path / "samples")
+    SampleSet(x).save(tmp_path / "unlabelled")
+    files = {**order.files, "samples": str(tmp_path / "samples"), "evaluate_on": str(tmp_path / "samples")}
+    recipe = {"objectives": {"direct": 1.0, "distillation": 1.0}, "sources": ["samples", "unlabelled"], "steps": 2}
+    both = order.model_copy(
+        update={"files": {**files, "unlabelled": str(tmp_path / "unlabelled")}, "recipe": {**recipe, "batch": 8}}
+    )
+    result = run(both, Reporter(io.BytesIO()))
+    assert result["labels"] == 12 and result["metrics"]["adapter"] is not None
+    without = both.model_copy(update={"files": files})
+    with pytest.raises(RecipeRefused):
+        run(without, Reporter(io.BytesIO()))
+
+
+@SQLITE
+def test_a_killed_transplant_gives_the_digest_of_an_unbroken_one(place: Workplace) -> None:
+    """The whole way: real module files, real children, one of them killed after a checkpoint."""
+    for name, kind, file in zip(("f", "gS", "gT"), ("category", "task", "task"), vector_files(), strict=True):
+        place.put(name, kind, file)  # type: ignore[arg-type]
+    bench = Bench(place.settings.model_copy(update={"threads": 1}), place.database, place.store, "tester")
+    recipe = {**RECIPE, "steps": 400}
+    names = {"category": "f", "task": "gS", "teacher_task": "gT"}
+    try:
+        unbroken = place.submit_pinned("unbroken", names, recipe)
+        run_next(bench)
+        killed = place.submit_pinned("killed", names, recipe)
+        worker = meanwhile(lambda: run_next(bench))
+        assert place.reaches_step(killed, 1)
+        assert bench.child is not None
+        psutil.Process(bench.child.pid).kill()
+        worker.join(timeout=20)
+        assert place.job(killed).state == "queued"
+        run_next(bench)
+    finally:
+        bench.dismiss()
+    assert [place.job(job_id).state for job_id in (unbroken, killed)] == ["succeeded", "succeeded"]
+    with place.database.read() as session:
+        digests = {catalogue.resolve(session, f"{name}-adapter").digest for name in ("unbroken", "killed")}
+        assert jobs.get(session, killed).attempt == 2
+    assert len(digests) == 1

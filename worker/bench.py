@@ -1,0 +1,81 @@
+"""What a worker keeps between jobs: its settings, the database, the store and the warm child."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.db import Database
+from registry.settings import Settings
+from registry.store import Store
+from worker.process import CHILD_COMMAND, Child
+
+SCRATCH_PREFIX = "graftery-job-"
+# A child without work is let go after this long: it holds memory, and on a GPU a context.
+_IDLE_S = 300.0
+# How long the end of a worker waits for its job to be put back.
+_CLEAR_S = 10.0
+
+
+@dataclass
+class Bench:
+    """One worker's bench: one job at a time is done on it."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    worker: str
+    child_command: Sequence[str] = CHILD_COMMAND
+    stopping: threading.Event = field(default_factory=threading.Event)
+    child: Child | None = None
+    used_at: float = 0.0
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, settings: Settings, child_command: Sequence[str] = CHILD_COMMAND) -> Bench:
+        """The bench for these settings; also clears what workers that were killed have left here."""
+        _sweep_scratch()
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        return cls(settings, Database(settings.database), Store(settings), worker, child_command)
+
+    def warm_child(self) -> Child:
+        """The child that is there, or a new one."""
+        self.used_at = time.monotonic()
+        if self.child is None or not self.child.alive:
+            self.dismiss()
+            self.child = Child(self.child_command, threads=self.settings.threads)
+        return self.child
+
+    def dismiss(self) -> None:
+        """End the child."""
+        if self.child is not None:
+            self.child.kill()
+            self.child = None
+
+    def rest(self) -> None:
+        """Called when there is no job: end a child that has had none for long."""
+        if self.child is not None and time.monotonic() - self.used_at > _IDLE_S:
+            self.dismiss()
+
+    def close(self) -> None:
+        """Leave the bench: the running job is put back first, if it can be in time."""
+        self.stopping.set()
+        free = self.busy.acquire(timeout=_CLEAR_S)
+        self.dismiss()
+        self.database.dispose()
+        if free:
+            self.busy.release()
+
+
+def _sweep_scratch() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = folder.name.removeprefix(SCRATCH_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)

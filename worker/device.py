@@ -1,0 +1,29 @@
+"""Where a job computes: the device and the number of threads. Runs in the child, the only place with torch."""
+
+from __future__ import annotations
+
+import torch
+
+from graftery.errors import GrafteryError
+
+
+def use(device: str, threads: int) -> torch.device:
+    """Set the number of threads, and find the device.
+
+    Args:
+        device: `auto` (the first GPU that CUDA_VISIBLE_DEVICES leaves, else the CPU), `cpu`, `cuda`, `cuda:1`.
+        threads: CPU threads, 0 for torch's own choice. Sums depend on their number: fix it to get the same bytes.
+
+    Raises:
+        GrafteryError: `unavailable`, the device is not there.
+    """
+    if threads > 0:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise GrafteryError(f"The device {device!r} cannot be used: {first}", code="unavailable") from error
+    return torch.device(device)

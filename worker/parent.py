@@ -1,0 +1,110 @@
+"""The life of a job at its worker: claim it, hold its lease, run it in the child, write down how it ended.
+
+This process never imports torch. An attempt ends in one of the ways of `Ending`; until then nothing is written for it
+but checkpoints and events.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from graftery.errors import GrafteryError
+from registry import jobs
+from registry.collect import collect
+from worker.bench import SCRATCH_PREFIX, Bench
+from worker.lease import Lease
+from worker.outcome import Ending, deliver, write_down
+from worker.prepare import patiently, prepare
+from worker.process import Child, ChildDied
+from worker.reports import Advanced, Done, Failed, Saved
+from worker.traces import keep_checkpoint, tell_progress
+
+# How soon a job notices that its worker shuts down, or that its end was asked for.
+_TICK_S = 0.05
+
+log = structlog.get_logger("graftery.worker")
+
+
+def run_next(bench: Bench) -> bool:
+    """Claim one job and bring the attempt to its end; False where there is none.
+
+    Raises:
+        Unavailable: the database did not answer when a job was to be claimed.
+    """
+    settings = bench.settings
+    with bench.database.transaction() as session:
+        claim = jobs.claim(session, bench.worker, settings.lease_s, settings.max_crashes)
+    if claim is None:
+        return False
+    with (
+        structlog.contextvars.bound_contextvars(job=claim.id, attempt=claim.attempt),
+        tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-") as scratch,
+        Lease(bench.database, claim, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s) as lease,
+    ):
+        _run(bench, claim, lease, Path(scratch))
+    return True
+
+
+def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> None:
+    log.info("job_started", kind=claim.kind)
+    started = time.monotonic()
+    ending = _guarded(lambda: _attempt(bench, claim, lease, scratch))
+    if ending.way == "done":
+        made, seconds = ending.made, time.monotonic() - started
+        ending = _guarded(lambda: deliver(bench, claim, lease, made, seconds))
+    if ending.way not in ("done", "lost"):
+        write_down(bench, claim, lease, ending)
+    log.info("job_ended", way=ending.way, message=ending.message or None, seconds=round(time.monotonic() - started, 2))
+
+
+def _guarded(part: Callable[[], Ending]) -> Ending:
+    """Any error becomes an ending: the worker goes on."""
+    try:
+        return part()
+    except GrafteryError as error:
+        return Ending("failed", code=error.code, message=str(error))
+    except Exception as error:
+        log.exception("attempt_failed")
+        return Ending("failed", message=f"{type(error).__name__}: {error}")
+
+
+def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> Ending:
+    if claim.kind == "collect":
+        grace_s, dry_run = bench.settings.collect_grace_s, bool(claim.request.get("dry_run"))
+        return Ending("done", made=collect(bench.database, bench.store, grace_s, dry_run))
+    order = patiently(lambda: prepare(bench, claim, scratch), lease, bench.stopping)
+    try:
+        child = bench.warm_child()
+        child.send(order)
+        ending = _follow(bench, claim, lease, child)
+    except ChildDied as death:
+        ending = Ending("crashed", message=f"The job's process died: {death}")
+    if ending.way != "done":
+        # A child that was interrupted, or that met an error, is not trusted with the next job.
+        bench.dismiss()
+    return ending
+
+
+def _follow(bench: Bench, claim: jobs.Claim, lease: Lease, child: Child) -> Ending:
+    while True:
+        if lease.lost:
+            return Ending("lost", message="another worker may have the job")
+        if lease.cancel:
+            return Ending("cancelled")
+        if bench.stopping.is_set():
+            return Ending("stopped")
+        match child.report(_TICK_S):
+            case Advanced(data=data):
+                tell_progress(bench, claim, data)
+            case Saved(step=step, path=path):
+                keep_checkpoint(bench, claim, step, Path(path))
+            case Done(result=made):
+                return Ending("done", made=made)
+            case Failed(code=code, message=message):
+                return Ending("failed", code=code, message=message)

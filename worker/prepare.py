@@ -1,0 +1,76 @@
+"""Before a job runs: its pinned versions and its last checkpoint as local files."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from graftery.errors import GrafteryError, Unavailable
+from registry import catalogue, jobs
+from worker.bench import Bench
+from worker.lease import Lease
+from worker.reports import Order
+
+_RETRY_S = 0.5
+_PATIENCE_S = 60.0
+
+_Result = TypeVar("_Result")
+
+log = structlog.get_logger("graftery.worker")
+
+
+def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
+    """Turn a claimed job into an order for the child.
+
+    Raises:
+        NotFound: a pinned version is gone.
+        StoreError: its bytes are.
+    """
+    with bench.database.read() as session:
+        digests = {role: catalogue.resolve(session, ref, for_pin=True).digest for role, ref in claim.pinned.items()}
+    return Order(
+        job=claim.id,
+        kind=claim.kind,
+        request=claim.request,
+        recipe=claim.recipe or {},
+        files={role: str(bench.store.local_path(digest)) for role, digest in digests.items()},
+        resume=_last_checkpoint(bench, claim),
+        scratch=str(scratch),
+        device=bench.settings.device,
+        threads=bench.settings.threads,
+        checkpoint_s=bench.settings.checkpoint_s,
+        limits=bench.settings.limits,
+    )
+
+
+def patiently(
+    part: Callable[[], _Result], lease: Lease, stopping: threading.Event, patience_s: float = _PATIENCE_S
+) -> _Result:
+    """Do `part`; where the database or the store does not answer, try again for a while."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return part()
+        except Unavailable:
+            if lease.lost or time.monotonic() > until or stopping.wait(_RETRY_S):
+                raise
+
+
+def _last_checkpoint(bench: Bench, claim: jobs.Claim) -> str | None:
+    """Where the last attempt stopped. A checkpoint whose bytes are lost costs time, not the job."""
+    if claim.checkpoint is None:
+        return None
+    try:
+        path = bench.store.local_path(claim.checkpoint.digest)
+    except Unavailable:
+        raise
+    except GrafteryError as error:
+        log.warning("checkpoint_lost", step=claim.checkpoint_step, error=str(error))
+        return None
+    log.info("resumed", step=claim.checkpoint_step)
+    return str(path)

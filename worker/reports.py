@@ -1,0 +1,76 @@
+"""What crosses the pipe between a worker and its child: one order in, many reports out, each a line of JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from graftery.spec.limits import Limits
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def encode(self) -> bytes:
+        return self.model_dump_json().encode() + b"\n"
+
+
+class Order(Line):
+    """Run this job: everything the child needs, as local files and plain values."""
+
+    job: str
+    kind: str
+    request: dict[str, Any]
+    recipe: dict[str, Any]
+    files: dict[str, str] = Field(description="Role to the path of a local file")
+    resume: str | None = Field(None, description="Path of the last checkpoint")
+    scratch: str = Field(description="A folder for what the job writes")
+    device: str
+    threads: int
+    checkpoint_s: float
+    limits: Limits
+
+
+class Ready(Line):
+    """The child has loaded what it needs and takes orders."""
+
+    type: Literal["ready"] = "ready"
+
+
+class Advanced(Line):
+    """How far the job is; at most two a second."""
+
+    type: Literal["advanced"] = "advanced"
+    data: dict[str, Any]
+
+
+class Saved(Line):
+    """A checkpoint lies at `path`; the worker takes it from there and removes it."""
+
+    type: Literal["saved"] = "saved"
+    step: int
+    path: str
+
+
+class Done(Line):
+    """The job succeeded; `result` is the runner's own."""
+
+    type: Literal["done"] = "done"
+    result: dict[str, Any]
+
+
+class Failed(Line):
+    """The job ended by itself with an error."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    message: str
+
+
+Report = Ready | Advanced | Saved | Done | Failed
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="type")])
+
+
+def decode_report(line: bytes) -> Report:
+    return _REPORT.validate_json(line)

@@ -1,0 +1,39 @@
+"""What a running job leaves on its way: progress and checkpoints. To lose one must not cost the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from graftery.errors import GrafteryError
+from registry import jobs
+from registry.collect import discard
+from worker.bench import Bench
+
+log = structlog.get_logger("graftery.worker")
+
+
+def tell_progress(bench: Bench, claim: jobs.Claim, data: Mapping[str, Any]) -> None:
+    try:
+        with bench.database.transaction() as session:
+            jobs.progress(session, claim.id, claim.attempt, dict(data))
+    except GrafteryError as error:
+        log.warning("progress_lost", error=str(error))
+
+
+def keep_checkpoint(bench: Bench, claim: jobs.Claim, step: int, path: Path) -> None:
+    """Bytes first, then the row that names them, fenced by the attempt; the checkpoint before this one is freed."""
+    try:
+        blob = bench.store.put_file(path)
+        with bench.database.transaction() as session:
+            before = jobs.get(session, claim.id).checkpoint_digest
+            kept = jobs.checkpoint(session, claim.id, claim.attempt, step, blob)
+        if kept and before is not None:
+            discard(bench.database, bench.store, before)
+    except GrafteryError as error:
+        log.warning("checkpoint_not_kept", step=step, error=str(error))
+    finally:
+        path.unlink(missing_ok=True)

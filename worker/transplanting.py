@@ -1,0 +1,68 @@
+"""The child's one kind of work: the same `graftery.transplant.transplant` call that a researcher makes, files in and out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graftery.data.samples import SampleSet
+from graftery.module import ModuleFile, verify
+from graftery.spec.manifest import json_of
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import Checkpoint, Transplant, transplant
+from worker.child import Reporter
+from worker.device import use
+from worker.reports import Order
+
+
+def run(order: Order, reporter: Reporter) -> dict[str, Any]:
+    """Learn the adapter that the order asks for; the result is what `worker.publish` makes rows of."""
+
+    def save(state: Checkpoint) -> None:
+        path = Path(order.scratch) / f"{state.phase}-{state.step}.safetensors"
+        state.save(path)
+        reporter.saved(state.step, path)
+
+    device = use(order.device, order.threads)
+    try:
+        made = transplant(
+            _module(order, "category"),
+            _module(order, "task"),
+            teacher_task=_module(order, "teacher_task") if "teacher_task" in order.files else None,
+            samples=_samples(order, "samples"),
+            unlabelled=_samples(order, "unlabelled"),
+            evaluate_on=_samples(order, "evaluate_on"),
+            recipe=TransplantRecipe.model_validate(order.recipe),
+            device=device,
+            progress=lambda progress: reporter.advanced(asdict(progress)),
+            checkpoint=save,
+            checkpoint_s=order.checkpoint_s,
+            resume=Checkpoint.load(order.resume) if order.resume is not None else None,
+        )
+    finally:
+        # What a job leaves in torch's cache is not there for the next process on this GPU.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return _result(made, Path(order.scratch) / "adapter.safetensors", order)
+
+
+def _module(order: Order, role: str) -> ModuleFile:
+    return ModuleFile.load(order.files[role], order.limits)
+
+
+def _samples(order: Order, role: str) -> SampleSet | None:
+    return SampleSet.load(order.files[role]) if role in order.files else None
+
+
+def _result(made: Transplant, path: Path, order: Order) -> dict[str, Any]:
+    made.adapter.save(path)
+    return {
+        "adapter": str(path),
+        "manifest": json_of(made.adapter.manifest),
+        "facts": json_of(verify(path, order.limits)),
+        "metrics": made.metrics,
+        "labels": made.recipe.labels or 0,
+    }
