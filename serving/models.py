@@ -1,0 +1,175 @@
+"""From a name under /v2 to what has to be run: a network's parts, or a category module and the networks over it. No torch.
+
+A network has one branch, and its outputs are named by its task module. A category module has a branch for each network
+that is composed of it, and the outputs are named by the networks: one run of f answers for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict, GrafteryError, InferenceRefused, NotFound, Unavailable
+from graftery.spec.manifest import Manifest, OutputSpec, Preprocessing, TensorSpec
+from graftery.spec.names import parse_reference
+from registry import catalogue
+from registry.models import Version
+from serving.protocol import Declared
+from serving.tensors import datatype_of
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output as it is served, its name in the task module, and what its numbers mean."""
+
+    declared: Declared
+    inner: str
+    spec: OutputSpec
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The way from the features to outputs: h (None: the features as they are), then gS. Digests."""
+
+    adapter: str | None
+    task: str
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What stands behind a name and version under /v2; `parts` has the file size of each module by digest."""
+
+    name: str
+    number: int
+    category: str
+    input: Declared
+    preprocessing: Preprocessing | None
+    branches: tuple[Branch, ...]
+    parts: Mapping[str, int] = field(repr=False)
+
+    @property
+    def version(self) -> str:
+        return str(self.number)
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}:{self.number}"
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        return {output.declared.name: output for branch in self.branches for output in branch.outputs}
+
+
+Known = dict[tuple[str, str], Model]
+"""Networks that were found before, by reference and digest: what a version is composed of never changes."""
+
+MAX_KNOWN = 1000
+
+
+def find(session: Session, name: str, version: str | None = None, known: Known | None = None) -> Model:
+    """The model that a path names now.
+
+    Args:
+        name: a name, or a reference (`name@alias`, `name:3`).
+        version: the path's version; only behind a plain name.
+        known: kept by the caller between calls, to save queries.
+
+    Raises:
+        NotFound: with what is near in the message.
+        InferenceRefused: the version is no number.
+        Unavailable: a category module that no network is composed of.
+    """
+    try:
+        row = catalogue.resolve(session, _reference(name, version), kinds={"network", "category"})
+    except Conflict as error:
+        raise NotFound(error.message, hint="networks and category modules answer under /v2") from error
+    if row.module.kind == "category":
+        return _category(session, row)
+    known = {} if known is None else known
+    key = (row.ref, row.digest)
+    if key not in known:
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+        known[key] = _network(session, row)
+    return known[key]
+
+
+def _reference(name: str, version: str | None) -> str:
+    try:
+        reference = parse_reference(name)
+    except GrafteryError as error:
+        raise NotFound(error.message, hint=error.hint) from error
+    if version is None:
+        return name
+    if not (version.isascii() and version.isdigit() and len(version) <= 9 and int(version) > 0):
+        raise InferenceRefused(f"a version is a number from 1, got {version!r}")
+    if str(reference) != reference.name:
+        raise InferenceRefused(f"{name!r} already says which version, so the path cannot name version {version}")
+    return f"{name}:{int(version)}"
+
+
+def _network(session: Session, row: Version) -> Model:
+    parts = catalogue.network_parts(session, row)
+    return _model(row, parts.category, [_branch(parts, None)], _sizes(parts))
+
+
+def _category(session: Session, row: Version) -> Model:
+    networks = catalogue.networks_of(session, row)
+    if not networks:
+        raise Unavailable(
+            f"no network is composed of {row.ref}, so it has no outputs yet",
+            code="not_ready",
+            hint="transplant or compose one",
+        )
+    found = [(network.module.name, catalogue.network_parts(session, network)) for network in networks]
+    sizes = {digest: size for _, parts in found for digest, size in _sizes(parts).items()}
+    return _model(row, row, [_branch(parts, name) for name, parts in found], sizes)
+
+
+def _model(row: Version, category: Version, branches: list[Branch], sizes: dict[str, int]) -> Model:
+    manifest = _manifest(category)
+    return Model(
+        name=row.module.name,
+        number=row.number,
+        category=category.digest,
+        input=_declared(INPUT, manifest.input),
+        preprocessing=manifest.preprocessing,
+        branches=tuple(branches),
+        parts=sizes,
+    )
+
+
+def _branch(parts: catalogue.NetworkVersions, network: str | None) -> Branch:
+    outputs = _manifest(parts.task).outputs
+    return Branch(
+        adapter=parts.adapter.digest if parts.adapter is not None else None,
+        task=parts.task.digest,
+        outputs=tuple(
+            Output(_declared(_served_name(inner, network, len(outputs)), spec), inner, spec)
+            for inner, spec in outputs.items()
+        ),
+    )
+
+
+def _served_name(inner: str, network: str | None, count: int) -> str:
+    if network is None:
+        return inner
+    return network if count == 1 else f"{network}.{inner}"
+
+
+def _sizes(parts: catalogue.NetworkVersions) -> dict[str, int]:
+    return {part.digest: part.blob.size_bytes for part in parts if part is not None}
+
+
+def _manifest(row: Version) -> Manifest:
+    return Manifest.model_validate(row.manifest)
+
+
+def _declared(name: str, spec: TensorSpec) -> Declared:
+    shape = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    return Declared(name, datatype_of(spec.dtype), shape)
