@@ -1,0 +1,87 @@
+"""The app: `uvicorn --factory app.main:create_app`. Never loads torch, unless the settings ask for inference."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI, Request, Response
+
+from app import errors, openapi
+from app.deps import Replayed, Service
+from app.events import EventHub
+from app.metrics import Metrics
+from app.middleware import HeadAsGet, JsonBodyLimit, RequestContext
+from app.routes import aliases, health, jobs, modules, networks, samples, teachers, versions
+from app.verifier import Verifier
+from graftery import __version__
+from registry import logs
+from registry.db import Database
+from registry.settings import Settings
+from registry.store import Store
+
+ROUTERS = (modules, versions, aliases, teachers, samples, networks, jobs)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app for these settings (by default, those of the environment). The schema is expected to be there."""
+    settings = settings or Settings()
+    logs.configure(settings)
+    service = _service(settings)
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=__version__,
+        lifespan=_lifespan,
+        generate_unique_id_function=openapi.operation_id,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.state.settings, app.state.database = service.settings, service.database
+    app.state.store, app.state.verifier = service.store, service.verifier
+    errors.install(app)
+    openapi.install(app)
+    app.exception_handler(Replayed)(_replayed)
+    # The last one added is the outermost.
+    app.add_middleware(JsonBodyLimit)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(RequestContext, metrics=service.metrics)
+    app.include_router(health.router)
+    if "registry" in settings.planes:
+        for room in ROUTERS:
+            app.include_router(room.router)
+    if "inference" in settings.planes:
+        from serving.openinference import mount
+
+        mount(app, settings, service.database, service.store)
+    return app
+
+
+def _service(settings: Settings) -> Service:
+    database = Database(settings.database)
+    return Service(
+        settings=settings,
+        database=database,
+        store=Store(settings),
+        verifier=Verifier(settings.limits, settings.verifiers),
+        hub=EventHub(database),
+        metrics=Metrics(database),
+        verifying=anyio.CapacityLimiter(settings.verifiers),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    if "registry" in service.settings.planes:
+        service.verifier.start()
+    try:
+        yield
+    finally:
+        await service.hub.close()
+        service.verifier.close()
+        service.database.dispose()
+
+
+def _replayed(_request: Request, error: Replayed) -> Response:
+    return error.answer

@@ -1,0 +1,66 @@
+"""Figures for Prometheus: requests as they happen, jobs and bytes as the tables have them when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from registry import catalogue, jobs
+from registry.db import Database
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+# Any other is counted together: a client can make up as many as it likes.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class TableFigures:
+    """Jobs by state, versions by kind and bytes in the store, read from the tables at each scrape."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        with self._database.read() as session:
+            found, states = catalogue.figures(session), jobs.counts(session)
+        yield _by_label("graftery_jobs", "Jobs by state", "state", states)
+        yield _by_label("graftery_versions", "Versions by kind", "kind", found.versions)
+        yield GaugeMetricFamily("graftery_store_bytes", "Bytes that the store holds", value=found.size_bytes)
+        yield GaugeMetricFamily("graftery_store_blobs", "Files that the store holds", value=found.blobs)
+
+    def describe(self) -> list[Metric]:
+        return []  # asked at registration, when the tables may not be there yet
+
+
+def _by_label(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
+
+
+class Metrics:
+    """One registry an app, so that two apps in one process (tests) do not count each other's requests."""
+
+    def __init__(self, database: Database) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(TableFigures(database))
+        labels = ("method", "route", "status")
+        self._requests = Counter("graftery_http_requests", "Requests answered", labels, registry=self.registry)
+        self._seconds = Histogram(
+            "graftery_http_request_seconds",
+            "Time to the end of the answer",
+            ("method", "route"),
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def text(self) -> bytes:
+        """This app's figures and those of the process (serving's among them) in Prometheus' text format."""
+        return generate_latest(self.registry) + generate_latest(REGISTRY)

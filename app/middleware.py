@@ -1,0 +1,158 @@
+"""What surrounds every request: its id, its log line, its figures, the security headers, and the last catch.
+
+Plain ASGI: Starlette's BaseHTTPMiddleware would put a queue between a streamed body and its reader.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import problem
+from app.metrics import Metrics
+
+log = structlog.get_logger("graftery.http")
+
+MAX_JSON_BYTES = 1024**2
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = ("/health", "/metrics")
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# An answer of the API is never a page: a browser that is made to show one runs nothing of it.
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+class RequestContext:
+    """Outermost: gives the request its id, logs and counts it, and turns what nobody caught into a 500."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        answer = _Answer(send, request_id)
+        began = time.perf_counter()
+        try:
+            await self.app(scope, receive, answer.send)
+        except ClientDisconnect:
+            answer.status = answer.status or 499
+        except Exception:
+            log.exception("unhandled error", method=scope["method"], path=scope["path"])
+            if answer.status:
+                raise  # the answer has begun: the server can only cut it off
+            detail = "the service met an error that it does not know; its log has the details under this request id"
+            await problem(Request(scope), "internal", detail)(scope, receive, answer.send)
+        finally:
+            self._account(scope, answer.status or 500, time.perf_counter() - began)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route_of(scope)
+        self.metrics.observe(scope["method"], route, status, seconds)
+        level = log.debug if scope["path"].startswith(_QUIET) else log.info
+        level(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
+        )
+
+
+class _Answer:
+    """Passes the answer on, with our headers on it, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if not headers.get("content-type", "").startswith("text/html"):
+                headers.setdefault("Content-Security-Policy", API_POLICY)
+        await self._send(message)
+
+
+def _request_id(given: str | None) -> str:
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template: a path itself would make one series a name."""
+    route: Any = scope.get("route")
+    return str(getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched")
+
+
+class JsonBodyLimit:
+    """Caps the bodies that are held in memory: those of POST and PATCH under /v1. Streamed uploads are PUT."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_JSON_BYTES) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held = scope["type"] == "http" and scope["method"] in ("POST", "PATCH") and scope["path"].startswith("/v1/")
+        await self.app(scope, self._counted(receive) if held else receive, send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.limit:
+                # FastAPI lets only its own exceptions pass while it reads a body.
+                raise HTTPException(413, f"a request body holds at most {self.limit} bytes")
+            return message
+
+        return counted
+
+
+class HeadAsGet:
+    """Answers HEAD with the headers of GET. Files answer it themselves: they need not read what is not sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].startswith("/v2")
+        if not ours or scope["path"].endswith(("/file", "/events")):
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self.app(scope, receive, without_body)
+        finally:
+            scope["method"] = "HEAD"

@@ -1,0 +1,125 @@
+"""/v1/jobs: long work, its live events, cancel and retry; and the collection of bytes that nothing names."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, get_args
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sse_starlette import EventSourceResponse
+
+from app.deps import Cursor, Limit, Posting, Reading, Service, ServiceDep, Work, link_next
+from app.errors import problems
+from app.events import as_sse
+from graftery.spec.wire import CollectRequest, EventType, JobKind, JobOut, JobState, Page
+from registry import jobs, queue
+from registry.models import Job
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+JobId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$", examples=["0196f2c8a4c0"])]
+HEARTBEAT_S = 15.0
+_EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": list(get_args(EventType))},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobEvent"},
+        },
+    },
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events; `id` counts from 1, `data` is a JobEvent. The stream ends with the job",
+        "content": {
+            "text/event-stream": {
+                "schema": _EVENT_SCHEMA,
+                "example": 'id: 3\nevent: progress\ndata: {"seq":3,"type":"progress","at":"2026-01-01T00:00:00Z",'
+                '"data":{"phase":"train","step":120,"steps":600,"loss":0.21}}\n\n',
+            }
+        },
+    },
+    204: {"description": "The job has ended and there is nothing after Last-Event-ID: do not reconnect"},
+}
+
+
+def accepted(work: Work, row: Job) -> Response:
+    """202 with the job and where to find it; a worker is woken after the commit."""
+    work.after_commit.append(partial(queue.wake, work.service.settings, row.id))
+    return work.answer(jobs.job_out(row), status=202, location=f"/v1/jobs/{row.id}")
+
+
+@router.get("/jobs", responses=problems())
+def list_jobs(
+    *,
+    request: Request,
+    response: Response,
+    session: Reading,
+    state: JobState | None = None,
+    kind: JobKind | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[JobOut]:
+    """Jobs, newest first."""
+    page = jobs.list_jobs(session, state=state, kind=kind, cursor=cursor, limit=limit)
+    link_next(request, response, page)
+    return page
+
+
+@router.get("/jobs/{id}", responses=problems("not_found"))
+def get_job(session: Reading, id: JobId) -> JobOut:
+    """What was asked, where it stands, what came of it."""
+    return jobs.job_out(jobs.get(session, id))
+
+
+@router.get("/jobs/{id}/events", response_class=EventSourceResponse, responses={**problems("not_found"), **EVENTS})
+async def get_job_events(
+    service: ServiceDep,
+    id: JobId,
+    last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="Resume after this event")] = 0,
+) -> Response:
+    """The job's events from the first (or after Last-Event-ID) and then as they happen."""
+    if await run_in_threadpool(_is_over, service, id, last_event_id):
+        return Response(status_code=204)
+    events = (as_sse(event) async for event in service.hub.follow(id, last_event_id))
+    return EventSourceResponse(events, ping=HEARTBEAT_S, send_timeout=60)
+
+
+def _is_over(service: Service, id: str, seq: int) -> bool:
+    """Whether the job has ended and `seq` was its last event."""
+    with service.database.read() as session:
+        row = jobs.get(session, id)
+        return row.finished_at is not None and not jobs.events_after(session, id, seq, 1)
+
+
+@router.post(
+    "/jobs/{id}/cancel",
+    response_model=JobOut,
+    responses=problems("not_found", "job_state", "idempotency_conflict"),
+)
+def cancel_job(work: Posting, id: JobId) -> Response:
+    """Ask a job to stop. A queued one is cancelled at once, a running one by its worker within a second."""
+    return work.answer(jobs.job_out(jobs.request_cancel(work.session, id)))
+
+
+@router.post(
+    "/jobs/{id}/retry",
+    status_code=202,
+    response_model=JobOut,
+    responses=problems("not_found", "job_state", "idempotency_conflict"),
+)
+def retry_job(work: Posting, id: JobId) -> Response:
+    """Queue the same work again, with the same pinned parts, recipe and seed, as a new job."""
+    return accepted(work, jobs.retry(work.session, id))
+
+
+@router.post("/collect", status_code=202, response_model=JobOut, responses=problems("idempotency_conflict"))
+def collect(work: Posting, request: CollectRequest | None = None) -> Response:
+    """Free the bytes that no version and no job names. The job's result says how much was freed."""
+    asked: dict[str, Any] = (request or CollectRequest()).model_dump(mode="json")
+    return accepted(work, jobs.submit(work.session, kind="collect", request=asked, pinned={}, recipe=None))

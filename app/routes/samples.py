@@ -1,0 +1,50 @@
+"""/v1/samples: the upload of sample sets."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app import names
+from app.deps import NamePath, ServiceDep
+from app.errors import problems
+from app.openapi import binary_body
+from app.routes.modules import UPLOAD_ANSWERS, UPLOAD_REFUSALS
+from app.uploads import DescriptionQuery, DigestHeader, TagQuery, check, published, received, unread_body
+from graftery.spec.wire import VersionOut
+
+router = APIRouter(prefix="/v1/samples", tags=["samples"])
+
+
+@router.put(
+    "/{name}",
+    status_code=201,
+    response_model=VersionOut,
+    responses={**problems(*UPLOAD_REFUSALS, "samples_invalid"), **UPLOAD_ANSWERS},
+    openapi_extra=binary_body("A safetensors file with x [n, ...] and, where there are labels, y [n] or [n, ...]"),
+)
+async def upload_samples(
+    *,
+    request: Request,
+    service: ServiceDep,
+    name: NamePath,
+    description: DescriptionQuery = None,
+    tag: TagQuery = None,
+    repr_digest: DigestHeader = None,
+) -> Response:
+    """Upload a sample set, labelled or not. The same bytes again give the version that is there."""
+    with unread_body(request):
+        await run_in_threadpool(names.check, service.database, {name: ("samples",)})
+    async with received(request, service) as upload:
+        facts = await check(service, service.verifier.samples, upload.staging.path)
+        blob = await run_in_threadpool(upload.staging.publish)
+    return await published(
+        service,
+        name=name,
+        kind="samples",
+        blob=blob,
+        manifest=None,
+        facts=facts,
+        description=description,
+        tags=tag or (),
+    )

@@ -1,0 +1,53 @@
+"""The app over SQLite, asked through real requests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.deps import Service
+from app.main import create_app
+from graftery.spec.limits import Limits
+from registry.settings import Settings
+from tests.support.verifiers import SharedVerifier
+
+
+@pytest.fixture(scope="session")
+def verifier() -> Iterator[SharedVerifier]:
+    made = SharedVerifier(Limits())
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def app_settings(_sqlite_template: Path, tmp_path: Path) -> Settings:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(_sqlite_template, home / "graftery.db")
+    return Settings(home=home, planes=frozenset({"registry"}), free_bytes=0)
+
+
+@pytest.fixture
+def app(app_settings: Settings, verifier: SharedVerifier) -> FastAPI:
+    made = create_app(app_settings)
+    made.state.service = replace(made.state.service, verifier=verifier)
+    return made
+
+
+@pytest.fixture
+def service(app: FastAPI) -> Service:
+    found: Service = app.state.service
+    return found
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as made:
+        yield made

@@ -1,0 +1,79 @@
+"""The same requests on SQLite and on PostgreSQL, with what only one of them minds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from registry.settings import Settings
+from tests.support import files
+from tests.support.http import code_of, push, push_samples, push_teacher
+from tests.support.verifiers import SharedVerifier
+
+
+@pytest.fixture
+def client(settings: Settings, verifier: SharedVerifier) -> Iterator[TestClient]:
+    app = create_app(settings.model_copy(update={"planes": frozenset({"registry"})}))
+    app.state.service = replace(app.state.service, verifier=verifier)
+    with TestClient(app) as made:
+        yield made
+
+
+def test_the_whole_path(client: TestClient) -> None:
+    push(client, "is-it", files.file_bytes(files.parts(channels=6)[1]))
+    push_teacher(client, "dog")
+    push_samples(client, "digits", files.samples())
+    asked = {"name": "dog-here", "category": "dog", "task": "is-it", "samples": "digits"}
+    job = client.post("/v1/transplants", json=asked)
+    assert job.status_code == 202, job.text
+    assert client.get("/v1/jobs", params={"state": "queued"}).json()["items"] == [job.json()]
+    assert code_of(client.delete("/v1/versions/dog:1")) == "has_dependents"
+    assert client.post(f"/v1/jobs/{job.json()['id']}/cancel").json()["state"] == "cancelled"
+    assert client.get(f"/v1/jobs/{job.json()['id']}/events").text.count("data:") == 2
+    assert client.get("/health/ready").status_code == 200
+    assert 'graftery_jobs{state="cancelled"} 1.0' in client.get("/metrics").text
+
+
+def test_two_uploads_of_one_name_at_once(client: TestClient) -> None:
+    bodies = [files.samples(count) for count in (4, 6, 8, 10)]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda body: client.put("/v1/samples/digits", content=body), bodies))
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert {answer.json()["version"] for answer in answers} == {1, 2, 3, 4}
+
+
+def test_one_key_at_once(client: TestClient) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: client.post("/v1/collect", headers={"Idempotency-Key": "k"}), range(6)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["\x00", "a\x00b", "\U0001f431", "'; DROP TABLE modules; --", "%", "_", "\\", "\u202e"]
+)
+def test_any_text(client: TestClient, text: str) -> None:
+    push_samples(client, "digits", files.samples())
+    for params in ({"q": text}, {"tag": text}, {"cursor": text}):
+        assert client.get("/v1/modules", params=params).status_code in (200, 422)
+    changed = client.patch("/v1/modules/digits", json={"description": text, "tags": [text]})
+    assert changed.status_code == 200
+    upload = client.put("/v1/samples/other", content=files.samples(), params={"description": text, "tag": text})
+    assert upload.status_code == 201
+    yanked = client.post("/v1/versions/other:1/yank", json={"reason": text}, headers={"Idempotency-Key": "key"})
+    assert yanked.status_code == 200
+    asked = {"name": "n", "category": text, "task": "t"}
+    assert client.post("/v1/networks", json=asked).status_code == 422
+
+
+def test_large_numbers(client: TestClient) -> None:
+    push_samples(client, "digits", files.samples())
+    assert client.get("/v1/versions/digits:999999999").status_code == 404
+    assert client.get("/v1/versions/digits:9999999999").status_code == 422
+    assert client.put("/v1/modules/digits/aliases/a", json={"version": 2**40}).status_code == 422
+    assert client.get("/v1/jobs/x/events", headers={"Last-Event-ID": str(2**31)}).status_code == 422
