@@ -1,0 +1,1 @@
+"""The main job over HTTP on real handwritten digits: `make demo`."""
