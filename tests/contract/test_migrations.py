@@ -1,0 +1,145 @@
+"""The migrations make exactly the tables of registry/models.py, however many processes run them at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from graftery.errors import Unavailable
+from registry.db import Database, check_head, downgrade, upgrade
+from registry.models import Base
+from registry.settings import Settings
+from tests.support.crowd import in_processes, upgrade_schema
+from tests.support.registry import put
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'graftery.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    database = Database(empty_url)
+    yield database
+    database.dispose()
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names())
+
+
+def differences(database: Database) -> list[object]:
+    with database.read() as session:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(session.connection(), opts=options)
+        return list(compare_metadata(context, Base.metadata))
+
+
+def test_migrations_make_the_models_tables(empty: Database, empty_url: str) -> None:
+    upgrade(Settings(database_url=empty_url))
+    assert differences(empty) == []
+    check_head(empty)
+
+
+def test_sqlite_tables_are_the_same_to_the_letter(tmp_path: Path) -> None:
+    """The comparison above does not see everything, AUTOINCREMENT for one."""
+    made = []
+    for name in ("migrated", "created"):
+        url = f"sqlite:///{tmp_path / name}.db"
+        database = Database(url)
+        upgrade(Settings(database_url=url)) if name == "migrated" else Base.metadata.create_all(database.engine)
+        query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+        with database.read() as session:
+            rows = session.execute(text(query)).all()
+        made.append(
+            {row[0]: sorted(" ".join(line.split()).rstrip(",") for line in row[1].splitlines()) for row in rows}
+        )
+        database.dispose()
+    assert made[0] == made[1]
+
+
+def test_the_comparison_sees_a_difference(empty: Database, empty_url: str) -> None:
+    upgrade(Settings(database_url=empty_url))
+    with empty.transaction() as session:
+        session.execute(text("ALTER TABLE modules ADD COLUMN extra int"))
+        session.execute(text("DROP INDEX ix_edges_parent_id"))
+    assert len(differences(empty)) == 2
+
+
+def test_down_and_up_again(empty: Database, empty_url: str) -> None:
+    settings = Settings(database_url=empty_url)
+    upgrade(settings)
+    downgrade(settings, "base")
+    assert tables(empty) == {"alembic_version"}
+    with pytest.raises(Unavailable):
+        check_head(empty)
+    upgrade(settings)
+    assert differences(empty) == []
+
+
+def test_each_step_down_and_up(empty: Database, empty_url: str) -> None:
+    settings = Settings(database_url=empty_url)
+    script = ScriptDirectory(str(ROOT / "migrations"))
+    for step in reversed(list(script.walk_revisions())):
+        upgrade(settings, step.revision)
+        downgrade(settings, step.down_revision or "base")  # type: ignore[arg-type]
+        upgrade(settings, step.revision)
+    assert differences(empty) == []
+
+
+def test_an_upgrade_keeps_the_rows(empty: Database, empty_url: str) -> None:
+    settings = Settings(database_url=empty_url)
+    upgrade(settings)
+    with empty.transaction() as session:
+        put(session, "cat")
+    upgrade(settings)
+    with empty.transaction() as session:
+        assert put(session, "cat").ref == "cat:1"
+
+
+def test_four_processes_at_once(empty: Database, empty_url: str, tmp_path: Path) -> None:
+    in_processes(upgrade_schema, 4, empty_url, tmp_path)
+    assert differences(empty) == []
+
+
+def test_an_upgrade_that_fails_leaves_nothing(empty: Database, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import op
+
+    def fail(*_args: object, **_kw: object) -> None:
+        raise RuntimeError
+
+    settings = Settings(database_url=empty_url)
+    with monkeypatch.context() as patch:
+        patch.setattr(op, "create_index", fail)
+        with pytest.raises(RuntimeError):
+            upgrade(settings)
+    assert tables(empty) == set()
+    upgrade(settings)
+    assert differences(empty) == []
+
+
+def test_there_is_one_head() -> None:
+    assert len(ScriptDirectory(str(ROOT / "migrations")).get_heads()) == 1
+
+
+@pytest.mark.parametrize("command", [["-m", "migrations"], ["-m", "alembic", "upgrade", "head"]])
+def test_the_command_lines(command: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "GRAFTERY_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True)
+    check_head(Database(Settings(home=tmp_path).database))

@@ -1,0 +1,29 @@
+"""The two settings of the trips: SQLite with the embedded queue, PostgreSQL with Redis; real processes in both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import servers
+from tests.support.service import Service, serving
+
+
+@pytest.fixture(scope="module", params=["embedded", "production"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service: API, inference and one worker."""
+    home = tmp_path_factory.mktemp(f"home-{request.param}")
+    if request.param == "embedded":
+        with serving(home) as running:
+            yield running
+        return
+    broker = os.environ.get("TEST_REDIS_URL") or f"{servers.server('redis')}/15"
+    postgres = request.getfixturevalue("postgres_server")
+    with (
+        servers.new_database(postgres) as database,
+        # A poll this slow: a job that starts soon was woken through Redis.
+        serving(home, database_url=database, broker_url=broker, poll_s="30") as running,
+    ):
+        yield running

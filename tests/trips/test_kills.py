@@ -1,0 +1,106 @@
+"""kill -9 of the worker in the middle of a transplant, at ten random moments: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from itertools import dropwhile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from graftery.client.http import Client
+from graftery.spec.wire import JobEvent, JobOut
+from tests.support.files import CUT, parts, teacher
+from tests.support.service import Service, serving
+
+pytestmark = [pytest.mark.trips, pytest.mark.slow, pytest.mark.timeout(480)]
+KILLS = 10
+RECIPE = {"steps": 1500, "batch": 16, "inversion": {"steps": 20, "images": 32}}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("home")
+    with serving(home, planes="registry", lease_s="2", heartbeat_s="0.3", checkpoint_s="0.2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[Client]:
+    with service.client() as made:
+        made.push("shared-is", parts(seed=1)[1])
+        made.push_teacher("new", teacher(seed=2), cut=CUT)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def unbroken(client: Client) -> str:
+    """The digest of the adapter of a run that nobody disturbs."""
+    client.wait(client.transplant("new", "shared-is", name="unbroken", recipe=RECIPE))
+    return client.inspect("unbroken-adapter").digest
+
+
+def _worker(service: Service) -> psutil.Process:
+    parts = psutil.Process(service.process.pid).children()
+    return next(part for part in parts if part.cmdline()[1:3] == ["-m", "worker"])
+
+
+def _killed_after_a_checkpoint(service: Service, client: Client, name: str, delay_s: float) -> JobOut:
+    job = client.transplant("new", "shared-is", name=name, recipe=RECIPE)
+    # The second phase: a checkpoint of the training, not of the images it trains on.
+    events = dropwhile(lambda event: event.data.get("phase") != "train", client.watch(job))
+    next(event for event in events if event.type == "checkpoint")
+    time.sleep(delay_s)
+    _worker(service).kill()
+    return client.wait(job)
+
+
+def _attempts(events: list[JobEvent]) -> list[list[JobEvent]]:
+    """The events of each attempt."""
+    found: list[list[JobEvent]] = []
+    for event in events:
+        if event.type == "state" and event.data["state"] == "running":
+            found.append([])
+        elif found:
+            found[-1].append(event)
+    return found
+
+
+def _steps(events: list[JobEvent], type_: str) -> list[int]:
+    return [
+        int(event.data["step"])
+        for event in events
+        if event.type == type_ and event.data.get("phase", "train") == "train"
+    ]
+
+
+@pytest.mark.parametrize("attempt", range(KILLS))
+def test_a_killed_worker_loses_nothing(service: Service, client: Client, unbroken: str, attempt: int) -> None:
+    delay_s = random.Random(attempt).uniform(0, 0.6)
+    job = _killed_after_a_checkpoint(service, client, f"killed-{attempt}", delay_s)
+    attempts = _attempts(list(client.watch(job)))
+    assert len(attempts) == 2, "it was over before it was killed: make the recipe longer"
+    kept, trained = _steps(attempts[0], "checkpoint"), _steps(attempts[1], "progress")
+    assert kept[-1] > 0
+    assert min(trained) >= kept[-1], "the second attempt did not go on where the first one had come to"
+    versions = list(client.versions(f"killed-{attempt}-adapter"))
+    assert [version.digest for version in versions] == [unbroken]
+    assert len(list(client.versions(f"killed-{attempt}"))) == 1
+
+
+def test_no_process_is_left_behind(service: Service, unbroken: str) -> None:
+    """Whoever adopts an orphan: every child of this service's workers is still below its supervisor."""
+    family = {part.pid for part in psutil.Process(service.process.pid).children(recursive=True)}
+    children = {process.pid for process in psutil.process_iter() if _is_child_of(process, service.home)}
+    assert len(children) == 1, "the worker keeps one child warm"
+    assert children <= family
+
+
+def _is_child_of(process: psutil.Process, home: Path) -> bool:
+    try:
+        return "worker.child" in process.cmdline() and process.environ().get("GRAFTERY_HOME") == str(home)
+    except psutil.Error:
+        return False

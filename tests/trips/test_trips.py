@@ -1,0 +1,167 @@
+"""The trips of docs/architecture.md from end to end, over real processes: one file, two settings (conftest.py).
+
+upload   push -> verify -> publish -> pull          teacher  a whole net -> cut -> category, task, network
+transplant + run   request -> job -> adapter -> network          infer   /v2 -> the composed network's answer
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graftery import ModuleFile, compose, load
+from graftery.client.http import Client
+from graftery.errors import GrafteryError, TrainingFailed
+from graftery.spec.wire import JobOut
+from tests.support.files import CUT, parts, teacher
+from tests.support.service import Service
+from tests.support.transplants import category_file, task_file, vector_category
+
+pytestmark = [pytest.mark.trips, pytest.mark.xdist_group("trips")]
+QUICK = {"steps": 30, "batch": 8, "inversion": {"steps": 10, "images": 16}}
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[Client]:
+    with service.client() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def populated(client: Client) -> Client:
+    """A generic net's parts and a network of them; a teacher of another category."""
+    category, task = parts(seed=1)
+    client.push("old", category)
+    client.push("shared-is", task)
+    client.compose("old-in-shared", "old", "shared-is")
+    client.push_teacher("new", teacher(seed=2), cut=CUT)
+    return client
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def transplanted(populated: Client, images: Tensor) -> JobOut:
+    """A finished transplant of `new` into `shared-is`, with 0 labels, measured on a sample set."""
+    populated.push_samples("measured-on", images, torch.arange(32) % 2)
+    job = populated.transplant("new", "shared-is", name="new-in-shared", recipe=QUICK, evaluate_on="measured-on")
+    return populated.wait(job)
+
+
+def _pulled(client: Client, ref: str, folder: Path) -> ModuleFile:
+    return ModuleFile.load(client.pull(ref, folder))
+
+
+def test_upload(populated: Client, tmp_path: Path, images: Tensor) -> None:
+    version = populated.inspect("old")
+    assert (version.kind, version.version) == ("category", 1)
+    net = load(populated.pull("old", tmp_path)).net()
+    assert torch.equal(net(images), parts(seed=1)[0].net()(images))
+
+
+def test_upload_of_the_same_bytes_is_the_same_version(populated: Client) -> None:
+    assert populated.push("old", parts(seed=1)[0]).version == 1
+
+
+def test_teacher(populated: Client, tmp_path: Path, images: Tensor) -> None:
+    category, task = _pulled(populated, "new", tmp_path), _pulled(populated, "new-is", tmp_path)
+    whole = teacher(seed=2).net()(images)
+    whole = whole["is"] if isinstance(whole, dict) else whole
+    torch.testing.assert_close(task.net()(category.net()(images)), whole)
+    answer = populated.infer("new-is-teacher", images.numpy())
+    np.testing.assert_allclose(answer, whole.detach().numpy(), atol=1e-5)
+
+
+def test_transplant_and_run(populated: Client, transplanted: JobOut, tmp_path: Path) -> None:
+    assert transplanted.state == "succeeded"
+    assert transplanted.result is not None
+    assert transplanted.recipe is not None
+    assert transplanted.recipe["steps"] == 30
+    assert set(transplanted.recipe["objectives"]) >= {"distillation", "back_distillation"}
+    assert 0 <= transplanted.result["metrics"]["adapter"]["balanced_accuracy"] <= 1
+    assert _pulled(populated, "new-in-shared-adapter", tmp_path).manifest.kind == "adapter"
+    edges = populated.lineage("new-in-shared", direction="up").edges
+    assert {(edge.child.split(":")[0], edge.role) for edge in edges} >= {
+        ("new-in-shared", "adapter"),
+        ("new-in-shared", "category"),
+        ("new-in-shared", "task"),
+        ("new-in-shared-adapter", "teacher_task"),
+        ("new", "teacher"),
+    }
+
+
+def test_a_job_is_woken_and_told_live(populated: Client) -> None:
+    started = time.monotonic()
+    job = populated.transplant("new", "shared-is", name="woken", recipe=QUICK)
+    events = list(populated.watch(job))
+    assert time.monotonic() - started < 25, "a worker that only polls would have slept for longer"
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [event.data["state"] for event in events if event.type == "state"][-1] == "succeeded"
+    assert any(event.type == "progress" for event in events)
+
+
+def test_infer(populated: Client, transplanted: JobOut, images: Tensor, tmp_path: Path) -> None:
+    names = ("new", "new-in-shared-adapter", "shared-is")
+    local = compose(*(_pulled(populated, name, tmp_path) for name in names))
+    answer = populated.infer("new-in-shared", images.numpy())
+    np.testing.assert_allclose(answer, local(images).detach().numpy(), atol=1e-5)
+    populated.alias("new-in-shared", "stable", 1)
+    np.testing.assert_array_equal(populated.infer("new-in-shared@stable", images.numpy()), answer)
+
+
+def test_what_was_served_before_answers_the_same_bits(populated: Client, images: Tensor) -> None:
+    before = populated.infer("old-in-shared", images.numpy())
+    populated.wait(populated.transplant("new", "shared-is", name="again", recipe=QUICK))
+    assert np.array_equal(populated.infer("old-in-shared", images.numpy()), before)
+
+
+def test_a_misfit_is_told_before_a_job_exists(populated: Client) -> None:
+    narrow = parts(channels=3, seed=3)[1]
+    populated.push("narrow-is", narrow)
+    jobs = len(list(populated.jobs()))
+    with pytest.raises(GrafteryError) as refusal:
+        populated.compose("wrong", "old", "narrow-is")
+    assert refusal.value.code == "shape_mismatch"
+    with pytest.raises(GrafteryError) as refusal:
+        populated.transplant("old", "shared-i", name="wrong")
+    assert refusal.value.code == "not_found"
+    assert "shared-is" in str(refusal.value.details)
+    assert len(list(populated.jobs())) == jobs
+
+
+def _linear_task(scale: float) -> ModuleFile:
+    layer = nn.Linear(5, 1, bias=False)
+    nn.init.constant_(layer.weight, scale)
+    return task_file(layer, torch.rand(2, 5), "regression")
+
+
+def test_a_job_that_diverges_says_so(populated: Client) -> None:
+    """Almost flat under gT, and so steep under gS that the first step leaves the range of floats."""
+    populated.push("vector", category_file(vector_category(), torch.randn(2, 3)))
+    populated.push("flat", _linear_task(1e-7))
+    populated.push("steep", _linear_task(8e9))
+    recipe = {"steps": 50, "learning_rate": 10.0, "objectives": {"distillation": 1e6}, "sources": ["noise"]}
+    job = populated.transplant("vector", "steep", name="diverging", teacher_task="flat", recipe=recipe)
+    with pytest.raises(TrainingFailed, match=r"the last finite loss was [\d.e+]+ at step \d+") as failure:
+        populated.wait(job)
+    assert failure.value.code == "diverged"
+    assert populated.job(job).state == "failed"
+
+
+def test_cancel(populated: Client) -> None:
+    job = populated.transplant("new", "shared-is", name="long", recipe={**QUICK, "steps": 1_000_000})
+    for event in populated.watch(job):
+        if event.type == "progress":
+            populated.cancel(job)
+    assert populated.job(job).state == "cancelled"
+    with pytest.raises(GrafteryError):
+        populated.inspect("long")
