@@ -147,6 +147,36 @@ class Edge(Base):
     __table_args__ = (Index(None, "parent_id"),)
 
 
+class ProbesRow(Base):
+    """What a network answered at its probe inputs when a worker saw it first: a record in the store."""
+
+    __tablename__ = "probes"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    device_class: Mapped[dict[str, Any]] = mapped_column(Json)
+    made_at: Mapped[datetime] = mapped_column(UtcTime, default=now())
+    made_by: Mapped[str | None] = mapped_column(CleanText())
+
+    blob: Mapped[BlobRow] = relationship(lazy="joined", innerjoin=True)
+
+    __table_args__ = (Index(None, "digest"),)
+
+
+class ReplayRow(Base):
+    """A network asked again at its probes after a transplant."""
+
+    __tablename__ = "replays"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcTime, default=now())
+    compared: Mapped[str] = mapped_column(CleanText(16))
+    same: Mapped[bool] = mapped_column(Boolean)
+    identical: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str | None] = mapped_column(CleanText())
+
+
 class Alias(Base):
     __tablename__ = "aliases"
 

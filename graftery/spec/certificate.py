@@ -38,15 +38,20 @@ class ProbesOut(Wire):
     made_by: str | None = Field(None, examples=["job 5f0c"])
 
 
-class ReplayOut(Wire):
-    """One replay of a network's probes, by the job after whose training it was done."""
+class Replayed(Wire):
+    """How a network answered when it was asked again."""
 
-    job: str
-    at: datetime
     compared: Compared
     same: bool = Field(description="The same bits, or on another device class within the tolerance")
     identical: bool = Field(description="The same bits")
     reason: str | None = Field(None, description="What is not the same")
+
+
+class ReplayOut(Replayed):
+    """One replay of a network's probes, and the job after whose training it was done."""
+
+    job: str
+    at: datetime
 
 
 class CertificateOut(Wire):

@@ -8,6 +8,14 @@ from registry.catalogue.aliases import (
     rollback_alias,
     set_alias,
 )
+from registry.catalogue.certificates import (
+    certificate_out,
+    keep_probes,
+    keep_replays,
+    probes_of,
+    sharing,
+    still_there,
+)
 from registry.catalogue.find import find_module, resolve, version_numbers
 from registry.catalogue.lineage import lineage, network_parts, networks_of, served_categories, teacher_tasks
 from registry.catalogue.listing import (
@@ -29,6 +37,7 @@ __all__ = [
     "NetworkVersions",
     "alias_history",
     "alias_out",
+    "certificate_out",
     "compose_document",
     "delete_alias",
     "delete_module",
@@ -36,6 +45,8 @@ __all__ = [
     "figures",
     "find_module",
     "get_module",
+    "keep_probes",
+    "keep_replays",
     "lineage",
     "list_aliases",
     "list_modules",
@@ -44,12 +55,15 @@ __all__ = [
     "module_out",
     "network_parts",
     "networks_of",
+    "probes_of",
     "publish",
     "resolve",
     "rollback_alias",
     "served_categories",
     "served_networks",
     "set_alias",
+    "sharing",
+    "still_there",
     "teacher_tasks",
     "unyank",
     "update_module",

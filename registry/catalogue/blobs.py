@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.clock import from_now, now
-from registry.models import BlobRow, Version
+from registry.models import BlobRow, ProbesRow, Version
 from registry.store import Blob
 
 
@@ -38,6 +38,7 @@ def touch(session: Session, blob: Blob, *, lease_s: float | None = None) -> None
 def _free(older_than_s: float, held: ColumnElement[bool]) -> list[ColumnElement[bool]]:
     return [
         ~select(Version.id).where(Version.digest == BlobRow.digest).exists(),
+        ~select(ProbesRow.version_id).where(ProbesRow.digest == BlobRow.digest).exists(),
         ~held,
         BlobRow.touched_at < from_now(-older_than_s),
         or_(BlobRow.leased_until.is_(None), BlobRow.leased_until < now()),
@@ -45,7 +46,7 @@ def _free(older_than_s: float, held: ColumnElement[bool]) -> list[ColumnElement[
 
 
 def unnamed(session: Session, older_than_s: float, held: ColumnElement[bool]) -> list[Blob]:
-    """Bytes that no version names, nobody touched within the time, and `held` (of jobs) does not hold."""
+    """Bytes that no version and no record names, nobody touched within the time, and `held` (of jobs) does not hold."""
     rows = session.execute(select(BlobRow.digest, BlobRow.size_bytes).where(*_free(older_than_s, held)))
     return [Blob(digest, size_bytes) for digest, size_bytes in rows]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from graftery.spec.certificate import DeviceClass
 from registry import catalogue, idempotency, jobs
 from registry.catalogue import blobs
 from registry.clock import from_now
@@ -79,6 +80,20 @@ def test_bytes_with_another_name_stay(database: Database, store: Store) -> None:
     age(database, store, blob.digest)
     assert collect(database, store, HOUR_S)["freed"] == 0
     assert store.exists(blob.digest)
+
+
+def test_the_probes_of_a_network_stay_as_long_as_it(database: Database, store: Store) -> None:
+    record = store.put_bytes(b"what it answered")
+    here = DeviceClass(device="cpu", model="m", kernels="k", torch="2", threads=1)
+    ref = publish(database, store.put_bytes(b"a network"))
+    with database.transaction() as session:
+        catalogue.keep_probes(session, catalogue.resolve(session, ref).id, record, here, "job x")
+    age(database, store, record.digest)
+    assert collect(database, store, HOUR_S)["freed"] == 0
+    assert store.exists(record.digest) and not discard(database, store, record.digest)
+    delete(database, ref)
+    assert collect(database, store, HOUR_S)["freed"] == 1
+    assert not store.exists(record.digest)
 
 
 def test_what_was_touched_stays_for_the_grace_time(database: Database, store: Store) -> None:
