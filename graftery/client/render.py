@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from graftery.client.quality import metrics_entries
 from graftery.spec.manifest import Facts, SamplesFacts, TensorSpec
 from graftery.spec.wire import JobOut, LineageOut, VersionOut
 
@@ -91,16 +92,6 @@ def manifest_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def metrics_entries(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
-    """Nested metrics, one line a group: `adapter  accuracy 0.981  balanced_accuracy 0.954`."""
-    flat = {key: value for key, value in metrics.items() if not isinstance(value, Mapping) and value is not None}
-    here = [(prefix.strip() or "metrics", "  ".join(f"{key} {_number(value)}" for key, value in flat.items()))]
-    groups = ((key, value) for key, value in metrics.items() if isinstance(value, Mapping))
-    return (here if flat else []) + [
-        entry for key, value in groups for entry in metrics_entries(value, f"{prefix} {key}")
-    ]
-
-
 def lineage_lines(lineage: LineageOut) -> list[str]:
     """The graph as an indented tree from its root; what was shown once is not unfolded again."""
     kinds = {node.ref: node.kind for node in lineage.nodes}
@@ -158,10 +149,6 @@ def _meaning(output: Mapping[str, Any]) -> str:
     classes = f" ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})" if names else ""
     unit = f" in {output['unit']}" if output.get("unit") else ""
     return f"{output['semantics']}{classes}{unit}"
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show(*things: RenderableType) -> None:

@@ -15,6 +15,10 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 DEFAULT_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "back_distillation": 1.0, "direct": 0.25}
 """The terms and weights of a recipe that names none, as far as gT and labels are there. docs/methods/transplant.md."""
 
+BOOTSTRAP_RESAMPLES = 1000
+"""Times that the samples to measure on are drawn anew."""
+BOOTSTRAP_LEVEL = 0.95
+"""Share of the resamples that an interval holds."""
 SKETCH_DIRECTIONS = 64
 """Principal directions that a sketch keeps."""
 SKETCH_ELEMENTS = 2**22

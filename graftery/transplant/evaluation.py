@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet
 from graftery.errors import SamplesRefused
-from graftery.spec.manifest import OutputSpec
+from graftery.spec.manifest import OutputSpec, Semantics
+from graftery.spec.recipes import BOOTSTRAP_LEVEL, BOOTSTRAP_RESAMPLES
 from graftery.transplant import metrics
+from graftery.transplant.intervals import intervals, resampled
 from graftery.transplant.objectives import IGNORED
 
 BATCH = 256
@@ -32,19 +37,75 @@ def evaluate(
     Raises:
         SamplesRefused: `samples_invalid`; no labels, or labels that do not fit the output.
     """
+    labels = _labels(samples, meaning)
+    return _metrics(_outputs(net, samples.x, labels, meaning.semantics, device), labels, meaning.semantics)
+
+
+@torch.no_grad()
+def judge(
+    nets: Mapping[str, nn.Module | None],
+    samples: SampleSet,
+    meaning: OutputSpec,
+    *,
+    seed: int,
+    device: str | torch.device = "cpu",
+) -> dict[str, Any]:
+    """`evaluate` of several nets on the same samples, with bootstrap intervals.
+
+    Args:
+        nets: by name, `adapter` and perhaps `teacher` among them; None: there is no such net.
+        seed: of the resamples.
+
+    Returns:
+        For each NAME its metrics, and as `NAME_interval` the [low, high] of each metric; `adapter_minus_teacher_interval`,
+        the same for their paired difference; None where there is no such net. `evaluated`: `samples`, `resamples` and
+        `level`.
+
+    Raises:
+        SamplesRefused: as `evaluate` does.
+    """
+    labels, semantics = _labels(samples, meaning), meaning.semantics
+    found: dict[str, Any] = dict.fromkeys(nets)
+    values: dict[str, dict[str, Tensor]] = {}
+    for name, net in nets.items():
+        if net is not None:
+            outputs = _outputs(net, samples.x, labels, semantics, device)
+            found[name], values[name] = (
+                _metrics(outputs, labels, semantics),
+                resampled(outputs, labels, semantics, seed),
+            )
+    if {"adapter", "teacher"} <= values.keys():
+        pairs = {name: value - values["teacher"][name] for name, value in values["adapter"].items()}
+        values["adapter_minus_teacher"] = pairs
+    wanted = [*nets, "adapter_minus_teacher"]
+    ranges = {f"{name}_interval": intervals(values[name]) if name in values else None for name in wanted}
+    how = {"samples": len(samples), "resamples": BOOTSTRAP_RESAMPLES, "level": BOOTSTRAP_LEVEL}
+    return {**found, **ranges, "evaluated": how}
+
+
+def _labels(samples: SampleSet, meaning: OutputSpec) -> Tensor:
     check_labels(samples, meaning)
     if samples.y is None:
         raise SamplesRefused("the samples to measure on have no labels", code="samples_missing")
+    return samples.y
+
+
+def _outputs(net: nn.Module, x: Tensor, labels: Tensor, semantics: Semantics, device: str | torch.device) -> Tensor:
+    """The net's outputs [n, ...]; for segmentation, which would fill the memory, tallies of its pixels [n, 3, L]."""
     net = net.to(device)
     outputs: list[Tensor] = []
-    for x, y in zip(torch.split(samples.x, BATCH), torch.split(samples.y, BATCH), strict=True):
-        logits = net(x.to(device)).cpu()
-        if meaning.semantics == "segmentation":
-            logits = metrics.confusion(metrics.decide(logits), y, max(2, logits.shape[1]))
+    for x_batch, y_batch in zip(torch.split(x, BATCH), torch.split(labels, BATCH), strict=True):
+        logits = net(x_batch.to(device)).cpu()
+        if semantics == "segmentation":
+            logits = metrics.tallies(metrics.decide(logits), y_batch, max(2, logits.shape[1]))
         outputs.append(logits)
-    if meaning.semantics == "segmentation":
-        return metrics.segmentation(torch.stack(outputs).sum(0))
-    return metrics.of_outputs(torch.cat(outputs), samples.y, meaning.semantics)
+    return torch.cat(outputs)
+
+
+def _metrics(outputs: Tensor, labels: Tensor, semantics: Semantics) -> dict[str, float]:
+    if semantics == "segmentation":
+        return metrics.segmentation(outputs.sum(0))
+    return metrics.of_outputs(outputs, labels, semantics)
 
 
 def check_labels(samples: SampleSet, meaning: OutputSpec) -> None:

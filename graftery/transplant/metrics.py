@@ -27,10 +27,7 @@ def confusion(decided: Tensor, labels: Tensor, classes: int) -> Tensor:
 def classification(logits_nK: Tensor, labels_n: Tensor) -> dict[str, float]:
     """`accuracy`, `balanced_accuracy` (mean recall of the classes that occur) and, for one logit, `auc`."""
     counts_LL = confusion(decide(logits_nK), labels_n, max(2, logits_nK.shape[1])).double()
-    found = {
-        "accuracy": float(counts_LL.diagonal().sum() / counts_LL.sum()),
-        "balanced_accuracy": float(_mean_over_present(counts_LL.diagonal(), counts_LL.sum(1))),
-    }
+    found = {name: float(value) for name, value in recalls(counts_LL.diagonal(), counts_LL.sum(1)).items()}
     if logits_nK.shape[1] == 1 and 0 < int(labels_n.sum()) < len(labels_n):
         found["auc"] = auc(logits_nK[:, 0], labels_n)
     return found
@@ -43,13 +40,37 @@ def auc(scores_n: Tensor, labels_n: Tensor) -> float:
     return float(below.double().mean() / (2 * len(negative)))
 
 
-def segmentation(counts_LL: Tensor) -> dict[str, float]:
+def recalls(hit_L: Tensor, total_L: Tensor) -> dict[str, Tensor]:
+    """`accuracy` and `balanced_accuracy` from how many samples of each class [..., L] were decided rightly, of how many."""
+    return {"accuracy": hit_L.sum(-1) / total_L.sum(-1), "balanced_accuracy": _mean_over_present(hit_L, total_L)}
+
+
+def tallies(decided_nHW: Tensor, labels_nHW: Tensor, classes: int) -> Tensor:
+    """Pixels of each image by class [n, 3, L]: decided rightly, labelled so, decided so; label 255 counts for nothing."""
+    labels_nP, decided_nP = labels_nHW.flatten(1).long(), decided_nHW.flatten(1)
+    known_nP, image_n1 = labels_nP != IGNORED, torch.arange(len(labels_nP), device=labels_nP.device)[:, None]
+
+    def by_class(ids_nP: Tensor, counted_nP: Tensor) -> Tensor:
+        places = (image_n1 * classes + ids_nP)[counted_nP]
+        return torch.bincount(places, minlength=len(labels_nP) * classes).view(-1, classes)
+
+    right_nP = known_nP & (labels_nP == decided_nP)
+    return torch.stack(
+        [by_class(labels_nP, right_nP), by_class(labels_nP, known_nP), by_class(decided_nP, known_nP)], 1
+    )
+
+
+def segmentation(tallies_3L: Tensor) -> dict[str, float]:
     """`iou` (of the positive class where there are two, else the mean of those that occur) and `pixel_accuracy`."""
-    counts_LL = counts_LL.double()
-    hit_L = counts_LL.diagonal()
-    union_L = counts_LL.sum(0) + counts_LL.sum(1) - hit_L
-    iou = hit_L[1] / union_L[1].clamp_min(1) if len(counts_LL) == 2 else _mean_over_present(hit_L, union_L)
-    return {"iou": float(iou), "pixel_accuracy": float(hit_L.sum() / counts_LL.sum().clamp_min(1))}
+    return {name: float(value) for name, value in overlaps(*tallies_3L.double().unbind(0)).items()}
+
+
+def overlaps(hit_L: Tensor, labelled_L: Tensor, decided_L: Tensor) -> dict[str, Tensor]:
+    """`segmentation` of pixels by class [..., L]: decided rightly, labelled so, decided so."""
+    union_L = labelled_L + decided_L - hit_L
+    binary = hit_L.shape[-1] == 2
+    iou = hit_L[..., 1] / union_L[..., 1].clamp_min(1) if binary else _mean_over_present(hit_L, union_L)
+    return {"iou": iou, "pixel_accuracy": hit_L.sum(-1) / labelled_L.sum(-1).clamp_min(1)}
 
 
 def regression(outputs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -76,5 +97,6 @@ def of_outputs(outputs: Tensor, labels: Tensor, semantics: Semantics) -> dict[st
 
 
 def _mean_over_present(hit_L: Tensor, total_L: Tensor) -> Tensor:
-    present = total_L > 0
-    return (hit_L[present] / total_L[present]).mean()
+    present_L = total_L > 0
+    mean: Tensor = (hit_L / total_L.clamp_min(1)).mul(present_L).sum(-1) / present_L.sum(-1)
+    return mean

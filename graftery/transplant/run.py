@@ -19,7 +19,7 @@ from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, Source, TransplantRecipe
 from graftery.transplant.checkpoint import Checkpoint
-from graftery.transplant.evaluation import agreement, evaluate
+from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.loop import Loop, Progress
@@ -37,7 +37,7 @@ class Transplant:
         adapter: h as a module file of kind "adapter".
         recipe: exactly what was done: every default filled in.
         metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
-            not measured.
+            not measured. With samples to measure on also the intervals of `graftery.transplant.evaluation.judge`.
         history: about fifty entries a phase: phase, step and loss.
     """
 
@@ -204,10 +204,9 @@ class _Run:
             "teacher": Composed(category, None, nets.teacher) if nets.teacher is not None else None,
         }
         samples, meaning = self.given.evaluate_on, self.given.meaning
-        found: dict[str, Any] = {
-            name: evaluate(net, samples, meaning, self.device) if net is not None and samples is not None else None
-            for name, net in wanted.items()
-        }
+        found: dict[str, Any] = dict.fromkeys(wanted)
+        if samples is not None:
+            found = judge(wanted, samples, meaning, seed=self.recipe.seed, device=self.device)
         found["agreement"] = None
         if nets.teacher is not None and meaning.semantics == "classification":
             features = nets.features(self.noise(AGREEMENT_IMAGES, "agreement").to(self.device))

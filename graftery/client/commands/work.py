@@ -23,7 +23,8 @@ from graftery.client.commands.plain_name import tell_plain_name
 from graftery.client.http import Client
 from graftery.client.jobs import succeeded
 from graftery.client.progress import job_view
-from graftery.client.render import job_line, metrics_entries, table, when
+from graftery.client.quality import metrics_entries
+from graftery.client.render import job_line, table, when
 from graftery.errors import GrafteryError
 from graftery.spec.wire import JobOut
 

@@ -182,11 +182,12 @@ def following(job_out: dict[str, Any]) -> Script:
 
 
 def test_transplant_follows_its_job(graftery: Callable[..., tuple[int, str, str]], job: Make) -> None:
-    result = {"network": "n:1", "adapter": "n-adapter:1", "metrics": {"adapter": {"accuracy": 0.98}}}
+    metrics = {"adapter": {"accuracy": 0.98}, "adapter_interval": {"accuracy": [0.97, 0.99]}}
+    result = {"network": "n:1", "adapter": "n-adapter:1", "metrics": metrics}
     script = following(job("succeeded", result=result))
     code, out, err = graftery(script, "transplant", "cat", "is", "--name", "n")
     assert code == 0
-    assert out == "transplant succeeded  network n:1  adapter n-adapter:1\n  adapter  accuracy 0.98\n"
+    assert out == "transplant succeeded  network n:1  adapter n-adapter:1\n  adapter  accuracy 0.98 [0.97, 0.99]\n"
     assert err.splitlines() == ["job j1", "job running", "train 1/2 loss 0.5123", "job succeeded"]
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graftery.client.render import job_line, lineage_lines, metrics_entries, quantity, size, table
+from graftery.client.render import job_line, lineage_lines, quantity, size, table
 from graftery.spec.wire import JobOut, LineageOut
 
 
@@ -25,15 +25,6 @@ def test_a_table_is_text_without_trailing_blanks(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "x" * 100
     assert lines[2].split() == ["[bold]", "3"]
-
-
-def test_metrics_of_any_depth_are_lines_by_group() -> None:
-    metrics = {"labels": 0, "adapter": {"accuracy": 0.98125, "by_class": {"yes": 0.5}}, "teacher": None}
-    assert metrics_entries(metrics) == [
-        ("metrics", "labels 0"),
-        ("adapter", "accuracy 0.9812"),
-        ("adapter by_class", "yes 0.5"),
-    ]
 
 
 def test_lineage_unfolds_each_part_once() -> None:

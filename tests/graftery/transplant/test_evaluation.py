@@ -8,7 +8,7 @@ from graftery.data import SampleSet
 from graftery.errors import SamplesRefused
 from graftery.spec.manifest import OutputSpec, Semantics
 from graftery.transplant import evaluate
-from graftery.transplant.evaluation import agreement
+from graftery.transplant.evaluation import agreement, judge
 
 
 def _meaning(semantics: Semantics, *shape: int | str) -> OutputSpec:
@@ -81,3 +81,39 @@ def test_agreement_is_full_with_oneself_and_none_with_chance() -> None:
     with torch.no_grad():
         other.weight -= (other.weight @ one.weight.T) / one.weight.square().sum() * one.weight
     assert abs(agreement(one, other, features)["kappa"]) < 0.1
+
+
+def test_nets_are_judged_on_the_same_resamples() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(300, 1)
+    samples = SampleSet(x, (x[:, 0] + 0.5 * torch.randn(300) > 0).long())
+    nets = {"adapter": Echo(), "identity": None, "teacher": Echo()}
+    found = judge(nets, samples, _meaning("classification", 1), seed=1)
+    assert found["adapter"] == found["teacher"] == evaluate(Echo(), samples, _meaning("classification", 1))
+    assert found["identity"] is found["identity_interval"] is None
+    assert found["adapter_interval"].keys() == found["adapter"].keys()
+    for name, (low, high) in found["adapter_interval"].items():
+        assert low < found["adapter"][name] < high < low + 0.2
+    assert set(map(tuple, found["adapter_minus_teacher_interval"].values())) == {(0.0, 0.0)}
+    assert found["evaluated"] == {"samples": 300, "resamples": 1000, "level": 0.95}
+
+
+def test_the_paired_difference_is_narrower_than_the_two_it_is_of() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(300, 1)
+    samples = SampleSet(x, (x[:, 0] + 0.5 * torch.randn(300) > 0).long())
+    shifted = nn.Linear(1, 1)
+    with torch.no_grad():
+        shifted.weight.fill_(1.0)
+        shifted.bias.fill_(0.1)
+    found = judge({"adapter": shifted, "teacher": Echo()}, samples, _meaning("classification", 1), seed=1)
+    widths = {name: found[f"{name}_interval"]["accuracy"] for name in ("adapter", "teacher", "adapter_minus_teacher")}
+    low, high = widths.pop("adapter_minus_teacher")
+    assert low <= found["adapter"]["accuracy"] - found["teacher"]["accuracy"] <= high
+    assert all(high - low < 0.7 * (other[1] - other[0]) for other in widths.values())
+
+
+def test_no_teacher_no_difference() -> None:
+    samples = SampleSet(torch.randn(20, 2), torch.arange(20) % 2)
+    found = judge({"adapter": Echo(), "teacher": None}, samples, _meaning("classification", 2), seed=0)
+    assert found["adapter_minus_teacher_interval"] is found["teacher_interval"] is None

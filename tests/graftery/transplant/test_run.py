@@ -44,6 +44,9 @@ def test_the_composed_network_learns_what_the_teacher_does(tmp_path: Path) -> No
     found = done.metrics
     assert found["adapter"]["accuracy"] > found["identity"]["accuracy"] + 0.1
     assert found["teacher"]["accuracy"] == 1
+    low, high = found["adapter_interval"]["accuracy"]
+    assert low <= found["adapter"]["accuracy"] <= high
+    assert found["evaluated"]["samples"] == 200
     assert 0.3 < found["agreement"]["kappa"] <= 1
     done.adapter.save(tmp_path / "adapter")
     again = ModuleFile.load(tmp_path / "adapter")
