@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graftery.errors import Misfit
+from graftery.nn.crossings import crossing
+from graftery.nn.layers import convolution, linear
 from graftery.spec.recipes import AdapterRecipe
 
 Shape = tuple[int | None, ...]
@@ -42,34 +44,50 @@ class Adapter(nn.Module):
         return F.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
 
 
-def make_adapter(source: Shape, target: Shape, recipe: AdapterRecipe, generator: torch.Generator) -> Adapter:
+def make_adapter(source: Shape, target: Shape, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
     """The adapter from features of shape `source` to features of shape `target`.
 
     Convolutional features [C, H, W]: a 1x1 projection where C differs, then `recipe.layers` convolutions, then a
-    resize where H, W differ. Vectors [D] and tokens [T, D]: linear layers, the first of which projects.
+    resize where H, W differ. Vectors [D] and tokens [T, D]: linear layers, the first of which projects. From one kind
+    to another, and to another number of tokens: `graftery.nn.crossings`.
 
     Raises:
-        Misfit: `shape_mismatch`; other ranks, other numbers of tokens.
+        Misfit: `shape_mismatch`; features of no kind above, or whose width is free.
     """
     if not joinable(source, target):
         raise Misfit(f"no adapter joins features {list(source)} and {list(target)}")
     count, final_relu = recipe.layers or 1, bool(recipe.final_relu)
+    if not alike(source, target):
+        return crossing(source, target, recipe, generator)
     if len(source) != 3:
-        width = _known(target[-1])
-        widths = [_known(source[-1]), *[width] * count]
-        linear = [_linear(a, b, recipe, generator) for a, b in pairwise(widths)]
-        return Adapter(linear, final_relu=final_relu)
+        widths = [_known(source[-1]), *[_known(target[-1])] * count]
+        layers = [linear(a, b, recipe, generator) for a, b in pairwise(widths)]
+        return Adapter(layers, final_relu=final_relu)
     channels, wanted = _known(source[0]), _known(target[0])
-    layers = [] if channels == wanted else [_convolution(channels, wanted, 1, recipe, generator)]
-    layers += [_convolution(wanted, wanted, recipe.kernel, recipe, generator) for _ in range(count)]
+    layers = [] if channels == wanted else [convolution(channels, wanted, 1, recipe, generator)]
+    layers += [convolution(wanted, wanted, recipe.kernel, recipe, generator) for _ in range(count)]
     return Adapter(layers, final_relu=final_relu, size=_size(source, target))
 
 
 def joinable(source: Shape, target: Shape) -> bool:
-    """Whether an adapter can map features of shape `source` to `target`."""
-    if len(source) != len(target) or len(source) not in (1, 2, 3):
+    """Whether an adapter can map features of shape `source` to `target`: both of a known kind and width.
+
+    The source's tokens may be any number, but where a grid is made of them the number must be known.
+    """
+    if not all(len(shape) in (1, 2, 3) and _width(shape) is not None for shape in (source, target)):
+        return False
+    return alike(source, target) or len(source) != 2 or source[0] is not None
+
+
+def alike(source: Shape, target: Shape) -> bool:
+    """Whether both are features of one kind, tokens of one number: what layers of this kind alone join."""
+    if len(source) != len(target):
         return False
     return len(source) != 2 or None in (source[0], target[0]) or source[0] == target[0]
+
+
+def _width(shape: Shape) -> int | None:
+    return shape[0] if len(shape) == 3 else shape[-1]
 
 
 def _size(source: Shape, target: Shape) -> tuple[int, int] | None:
@@ -84,29 +102,3 @@ def _known(size: int | None) -> int:
     if size is None:
         raise Misfit("an adapter needs the number of channels of both sides")
     return size
-
-
-def _convolution(source: int, target: int, kernel: int, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
-    layer = nn.Conv2d(source, target, kernel, padding=kernel // 2)
-    noise = torch.randn(layer.weight.shape, generator=generator) * (recipe.noise / (source * kernel**2) ** 0.5)
-    noise[:, :, kernel // 2, kernel // 2] += _identity(target, source)
-    return _set(layer, noise)
-
-
-def _linear(source: int, target: int, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
-    layer = nn.Linear(source, target)
-    noise = torch.randn(layer.weight.shape, generator=generator) * (recipe.noise / source**0.5)
-    return _set(layer, noise + _identity(target, source))
-
-
-def _set(layer: nn.Conv2d | nn.Linear, weight: Tensor) -> nn.Module:
-    layer.load_state_dict({"weight": weight, "bias": torch.zeros(len(weight))})
-    return layer
-
-
-def _identity(rows: int, columns: int) -> Tensor:
-    """The identity; with more rows it repeats, with more columns each row is a mean of several."""
-    index_R, index_C = torch.arange(rows), torch.arange(columns)
-    shared = min(rows, columns)
-    match_RC = (index_R[:, None] % shared == index_C[None, :] % shared).float()
-    return match_RC / match_RC.sum(1, keepdim=True)

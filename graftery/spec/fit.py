@@ -22,7 +22,7 @@ def check_join(
         task: gS. It has one output.
         teacher_task: gT, which must take f's features as they are.
         adapter: an adapter at hand, which must fit on both sides exactly.
-        with_adapter: an adapter will be learned, so that channels and sizes may differ; the rank may not.
+        with_adapter: an adapter will be learned, so that sizes and the kind of features may differ.
         force: let preprocessing and meanings disagree. Shapes never may.
 
     Raises:
@@ -96,17 +96,15 @@ def _same(what: str, ours: TensorSpec, other: str, theirs: TensorSpec, *, hint: 
 
 
 def _joinable(features: TensorSpec, wanted: TensorSpec) -> None:
-    """By an adapter: [N, C, H, W] to [N, C2, H2, W2], [N, D] to [N, D2], [N, T, D] to [N, T, D2]."""
-    ours, theirs = features.shape, wanted.shape
-    tokens_agree = len(ours) != 3 or len(theirs) != 3 or ours[1] == theirs[1] or _free(ours[1]) or _free(theirs[1])
-    widths = [shape[1] if len(shape) == 4 else shape[-1] for shape in (ours, theirs)]
-    known = not any(isinstance(width, str) for width in widths)
+    """By an adapter: from and to [N, C, H, W], [N, T, D] and [N, D], of any sizes; channels and features are known."""
+    shapes = features.shape, wanted.shape
+    known = all(len(s) in (2, 3, 4) and 0 not in s and isinstance(s[1] if len(s) == 4 else s[-1], int) for s in shapes)
     floating = features.dtype == wanted.dtype and features.dtype.startswith(("float", "bfloat"))
-    if len(ours) == len(theirs) and len(ours) in (2, 3, 4) and tokens_agree and known and floating:
+    if known and floating:
         return
     raise Misfit(
         f"the category's features are {_say(features)}, but the task's input is {_say(wanted)}: no adapter joins them",
-        hint="the number of dimensions, the dtype and the number of tokens must agree",
+        hint="both must be [N, C, H, W], [N, T, D] or [N, D] of one floating dtype, with C or D known",
     )
 
 

@@ -25,6 +25,10 @@ SKETCH_ELEMENTS = 2**22
 """At most as many numbers in a sketch's directions: 16 MiB."""
 AGREEMENT_IMAGES = 512
 """Noise images on which student and teacher are compared."""
+ADAPTER_GRID = 4
+"""Side of the coarse grid that an adapter makes of a vector, or a vector of."""
+ADAPTER_WEIGHTS = 2**22
+"""At most as many weights in the linear layer between a vector and that grid, which is coarser where there would be more."""
 
 
 class AdapterRecipe(Frozen):
@@ -41,7 +45,8 @@ class AdapterRecipe(Frozen):
         json_schema_extra={"not": {"multipleOf": 2}},
     )
     final_relu: bool | None = Field(
-        None, description="ReLU after the last layer; by default as f's features: on where they are never negative"
+        None,
+        description="ReLU after the last layer; by default on where f's features are never negative and gS takes that kind",
     )
     noise: float = Field(
         0.1,

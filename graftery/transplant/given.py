@@ -11,6 +11,7 @@ from torch import Tensor
 from graftery.data.samples import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile
+from graftery.nn.adapters import Shape, alike
 from graftery.spec.fit import check_join, output_of
 from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
 from graftery.spec.recipes import TransplantRecipe
@@ -98,6 +99,18 @@ class Given:
                 f"inputs of {list(self.input_shape())} give features {list(shape)}, the teacher's task module takes"
                 f" {list(wanted)}"
             )
+
+    def adapter_shapes(self, features: tuple[int, ...]) -> tuple[Shape, Shape]:
+        """What h maps from and to, for features [N, *features].
+
+        Between features of one kind the sizes at hand decide how h is built. Between kinds a size that f leaves free stays
+        free, so that h takes every size that f gives.
+        """
+        target = tuple(size if isinstance(size, int) else None for size in self.task.manifest.input.shape[1:])
+        if alike(features, target) or len(features) != 3:
+            return features, target
+        stated = output_of(self.category.manifest).shape[1:]
+        return tuple(got if isinstance(size, int) else None for size, got in zip(stated, features, strict=True)), target
 
     def fingerprint(self, recipe: TransplantRecipe) -> str:
         """sha256 of all that the adapter depends on."""

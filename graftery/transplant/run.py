@@ -14,7 +14,7 @@ from graftery.data.samples import SampleSet, choose
 from graftery.data.streams import generator
 from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.module import ModuleFile, trace
-from graftery.nn.adapters import Adapter, Shape, make_adapter
+from graftery.nn.adapters import make_adapter
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, Source, TransplantRecipe
@@ -132,19 +132,16 @@ class _Run:
         noise = Noise(shape, given.category.manifest.preprocessing, recipe)
         example = nets.features(noise(8, "example").to(device))
         given.check_features(tuple(example.shape[1:]))
-        recipe = _with_final_relu(recipe, example)
+        recipe = _with_final_relu(recipe, example, len(given.task.manifest.input.shape))
         return cls(given, recipe, nets, noise, example[:2])
 
     @property
     def device(self) -> torch.device:
         return self.example.device
 
-    def learn(self, hooks: Loop) -> Adapter:
+    def learn(self, hooks: Loop) -> nn.Module:
         """Make the images of an inversion if the recipe has one, then train."""
-        target: Shape = tuple(
-            size if isinstance(size, int) else None for size in self.given.task.manifest.input.shape[1:]
-        )
-        source = tuple(self.example.shape[1:])
+        source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))
         adapter = make_adapter(source, target, self.recipe.adapter, generator(self.recipe.seed, "adapter"))
         images = self._inverted(hooks) if "inversion" in self.recipe.sources else None
         kept = {} if images is None else {"images": images.cpu()}
@@ -187,14 +184,14 @@ class _Run:
             features["moments"] = from_moments(self.given.category.extras, recipe, device)
         return Batches(draws, features, self.nets.features, recipe.batch)
 
-    def file(self, adapter: Adapter) -> ModuleFile:
+    def file(self, adapter: nn.Module) -> ModuleFile:
         """h as a module file, with its lineage and its recipe."""
         meanings = {"features": OutputMeaning(semantics="feature")}
         metadata = {"recipe": self.recipe.model_dump_json()}
         traced = trace(adapter, self.example, kind="adapter", outputs=meanings, metadata=metadata)
         return replace(traced, manifest=traced.manifest.model_copy(update={"parents": self.given.parents}))
 
-    def measure(self, adapter: Adapter, hooks: Loop) -> dict[str, Any]:
+    def measure(self, adapter: nn.Module, hooks: Loop) -> dict[str, Any]:
         """The metrics of student, identity adapter and teacher, and the agreement on fresh noise."""
         nets, category = self.nets, self.nets.category
         adapter.eval()
@@ -219,9 +216,10 @@ class _Run:
         return all(isinstance(b, str) or a == b for a, b in zip(self.example.shape[1:], shape, strict=True))
 
 
-def _with_final_relu(recipe: TransplantRecipe, features: Tensor) -> TransplantRecipe:
-    """ReLU after the last layer where f's features, on noise, are never negative."""
+def _with_final_relu(recipe: TransplantRecipe, features: Tensor, dimensions: int) -> TransplantRecipe:
+    """ReLU after the last layer where f's features, on noise, are never negative, and gS takes features of that kind."""
     if recipe.adapter.final_relu is not None:
         return recipe
-    adapter = recipe.adapter.model_copy(update={"final_relu": bool((features >= 0).all())})
+    final_relu = bool((features >= 0).all()) and features.ndim == dimensions
+    adapter = recipe.adapter.model_copy(update={"final_relu": final_relu})
     return recipe.model_copy(update={"adapter": adapter})

@@ -36,19 +36,39 @@ IMAGE = ["N", 8, 4, 4]
         (IMAGE, ["N", 8, "H", "W"]),
         (["N", 5], ["N", 7]),
         (["N", 4, 5], ["N", 4, 7]),
+        (["N", 4, 5], ["N", 6, 5]),
+        (["N", "H", 5], ["N", 6, 7]),
+        (["N", 8, "H", "W"], ["N", 17, 5]),
+        (["N", 17, 5], ["N", 8, "H", "W"]),
+        (["N", 17, 5], ["N", 8]),
+        (IMAGE, ["N", 9]),
+        (["N", 9], IMAGE),
+        (["N", 9], ["N", "H", 5]),
     ],
 )
-def test_an_adapter_joins_features_of_one_rank(ours: list[Any], theirs: list[Any]) -> None:
+def test_an_adapter_joins_features_of_any_kind(ours: list[Any], theirs: list[Any]) -> None:
     check_join(_category(ours), _task(theirs), _task(ours), with_adapter=True)
 
 
 @pytest.mark.parametrize(
-    "ours, theirs", [(IMAGE, ["N", 8]), (["N", 4, 5], ["N", 6, 5]), (["N", 2, 2, 2, 2], ["N", 2, 2, 2, 2])]
+    "ours, theirs",
+    [
+        (["N", 2, 2, 2, 2], ["N", 2, 2, 2, 2]),
+        (["N"], ["N", 4]),
+        (["N", "H"], ["N", 4]),
+        (IMAGE, ["N", 4, "H"]),
+        (["N", 0, 4], IMAGE),
+    ],
 )
-def test_no_adapter_joins_other_ranks_or_numbers_of_tokens(ours: list[Any], theirs: list[Any]) -> None:
+def test_no_adapter_joins_features_of_no_kind_or_of_unknown_width(ours: list[Any], theirs: list[Any]) -> None:
     with pytest.raises(Misfit, match="no adapter") as caught:
         check_join(_category(ours), _task(theirs), with_adapter=True, force=True)
     assert caught.value.code == "shape_mismatch"
+
+
+def test_no_adapter_joins_another_dtype() -> None:
+    with pytest.raises(Misfit, match="no adapter"):
+        check_join(_category(IMAGE, dtype="float64"), _task(IMAGE), with_adapter=True, force=True)
 
 
 def test_who_has_an_adapter_is_not_told_to_learn_one() -> None:

@@ -35,6 +35,16 @@ def test_features_that_the_teacher_does_not_take_are_refused() -> None:
         _given().check_features((4, 3, 4))
 
 
+def test_a_size_that_f_leaves_free_stays_free_between_kinds_of_features_only() -> None:
+    f, task, _ = t.image_files()
+    tokens = t.task_file(t.token_task(), torch.randn(2, 16, 4))
+    fixed = {"features": f.manifest.outputs["features"].model_copy(update={"shape": ("N", 4, 4, 4)})}
+    bound = replace(f, manifest=f.manifest.model_copy(update={"outputs": fixed}))
+    assert Given(f, task).adapter_shapes((4, 4, 4)) == ((4, 4, 4), (4, 4, 4))
+    assert Given(f, tokens).adapter_shapes((4, 4, 4)) == ((4, None, None), (16, 4))
+    assert Given(bound, tokens).adapter_shapes((4, 4, 4)) == ((4, 4, 4), (16, 4))
+
+
 def test_the_fingerprint_is_of_everything_that_the_adapter_depends_on() -> None:
     samples = SampleSet(torch.ones(4, 1, 8, 8), torch.ones(4))
     f, task, teacher = t.image_files()

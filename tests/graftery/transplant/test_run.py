@@ -216,7 +216,7 @@ def test_what_cannot_be_used_is_refused_before_any_step(
 def test_modules_that_do_not_fit_are_refused() -> None:
     images, vectors = t.image_files(), t.vector_files()
     with pytest.raises(Misfit):
-        transplant(images[0], vectors[1])
+        transplant(images[0], images[0])
     with pytest.raises(Misfit):
         transplant(images[0], images[1], teacher_task=vectors[2])
 
