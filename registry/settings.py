@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     max_crashes: int = Field(
         3, ge=1, description="Deaths in a row, without a new checkpoint between them, that fail a job"
     )
+    certify_networks: int = Field(
+        32, ge=0, description="Networks that share a module and are asked again after a transplant, the newest first"
+    )
     collect_grace_s: float = Field(3600.0, ge=0, description="Bytes touched more recently are never freed")
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")

@@ -13,6 +13,7 @@ import structlog
 from graftery.errors import GrafteryError, Unavailable
 from registry import catalogue, jobs
 from worker.bench import Bench
+from worker.certificates import sharing
 from worker.lease import Lease
 from worker.reports import Order
 
@@ -45,6 +46,7 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         threads=bench.settings.threads,
         checkpoint_s=bench.settings.checkpoint_s,
         limits=bench.settings.limits,
+        sharing=sharing(bench, {digests["category"], digests["task"]}),
     )
 
 

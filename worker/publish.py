@@ -1,4 +1,4 @@
-"""What a transplant leaves behind: bytes first, then both versions, the alias and the job's outcome in one transaction."""
+"""What a transplant leaves behind: bytes first, then both versions, the alias, the certificate and the outcome in one transaction."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from registry import catalogue, jobs
 from registry.db import Database
 from registry.models import Version
 from registry.store import Blob, Store
+from worker.certificates import Certified, shout
 
 # What the job's request calls them, and what lineage calls them.
 ROLES: Mapping[str, Role] = {
@@ -36,6 +37,7 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
         Overtaken: another attempt or a cancel came first; the transaction was rolled back.
     """
     adapter_bytes = store.put_file(Path(made["adapter"]))
+    certified = Certified.of(store, made["certified"])
     with database.read() as session:
         pinned = _pinned(session, claim)
     network_bytes = store.put_bytes(catalogue.compose_document(_parts(pinned, adapter_bytes.digest)))
@@ -43,9 +45,12 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
         pinned = _pinned(session, claim)
         adapter = _publish_adapter(session, claim, made, adapter_bytes, pinned)
         network = _publish_network(session, claim, made, network_bytes, {**pinned, "adapter": adapter})
+        certificate = certified.keep(session, claim, network)
         result = {"network": network.ref, "adapter": adapter.ref, "metrics": made["metrics"], "labels": made["labels"]}
+        result["certificate"] = certificate
         if not jobs.finish(session, claim.id, claim.attempt, {**result, "seconds": round(seconds, 2)}):
             raise Overtaken(claim.id)
+    shout(certificate)
 
 
 def _pinned(session: Session, claim: jobs.Claim) -> dict[str, Version]:

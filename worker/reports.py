@@ -16,6 +16,33 @@ class Line(BaseModel):
         return self.model_dump_json().encode() + b"\n"
 
 
+class FileOf(Line):
+    """Bytes as a local file. `path` is None where they are missing, `digest` where it is not known."""
+
+    path: str | None
+    digest: str | None = None
+
+
+class SharedNetwork(Line):
+    """A network that shares a module with the one to come.
+
+    Args:
+        id: of its version.
+        files: by role: `category`, `adapter`, `task`, and `probes` where there is a record.
+    """
+
+    id: int
+    ref: str
+    files: dict[str, FileOf]
+
+
+class Sharing(Line):
+    """The networks to certify; `left_out` more share a module."""
+
+    networks: tuple[SharedNetwork, ...] = ()
+    left_out: int = 0
+
+
 class Order(Line):
     """Run this job: everything the child needs, as local files and plain values."""
 
@@ -30,6 +57,7 @@ class Order(Line):
     threads: int
     checkpoint_s: float
     limits: Limits
+    sharing: Sharing = Sharing()
 
 
 class Ready(Line):

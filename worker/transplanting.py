@@ -13,6 +13,7 @@ from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import Checkpoint, Transplant, transplant
+from worker.certifying import Certifier
 from worker.child import Reporter
 from worker.device import use
 from worker.reports import Order
@@ -27,7 +28,9 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
         reporter.saved(state.step, path)
 
     device = use(order.device, order.threads)
+    certifier = Certifier(order, device, reporter)
     try:
+        certifier.before()
         made = transplant(
             _module(order, "category"),
             _module(order, "task"),
@@ -42,11 +45,12 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             checkpoint_s=order.checkpoint_s,
             resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
+        result = _result(made, Path(order.scratch) / "adapter.safetensors", order)
+        return {**result, "certified": certifier.after(Path(result["adapter"]))}
     finally:
         # What a job leaves in torch's cache is not there for the next process on this GPU.
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return _result(made, Path(order.scratch) / "adapter.safetensors", order)
 
 
 def _module(order: Order, role: str) -> ModuleFile:

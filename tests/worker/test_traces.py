@@ -11,4 +11,4 @@ def test_a_checkpoint_replaces_the_one_before(bench: Bench, place: Workplace) ->
     assert run_next(bench) and place.job(job_id).state == "succeeded"
     made = {found.digest for found in place.store.stored()} - before
     assert place.job(job_id).checkpoint_step == 8
-    assert len(made) == 3, "the adapter, the network and the last checkpoint"
+    assert len(made) == 4, "the adapter, its network and probes, and the last checkpoint"
