@@ -13,7 +13,7 @@ from app.deps import Replayed, Service
 from app.events import EventHub
 from app.metrics import Metrics
 from app.middleware import HeadAsGet, JsonBodyLimit, RequestContext
-from app.routes import aliases, health, jobs, modules, networks, samples, teachers, versions
+from app.routes import aliases, certificates, health, jobs, modules, networks, samples, teachers, versions
 from app.verifier import Verifier
 from graftery import __version__
 from registry import logs
@@ -21,7 +21,7 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
-ROUTERS = (modules, versions, aliases, teachers, samples, networks, jobs)
+ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

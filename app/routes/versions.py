@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import ExactRefPath, Posting, Reading, RefPath, ServiceDep, Writing
 from app.errors import problems
+from app.files import FILE_ANSWERS, File, WantedDep, file_answer
 from app.openapi import BINARY
-from app.ranges import matches, span
 from graftery.spec.names import parse_reference
 from graftery.spec.wire import LineageOut, VersionOut, YankRequest
 from registry import catalogue
@@ -21,12 +19,6 @@ from registry.models import Version
 router = APIRouter(prefix="/v1/versions", tags=["versions"])
 
 KNOWN = ("not_found", "yanked", "name_invalid")
-FILE = {BINARY: {"schema": {"type": "string", "format": "binary"}}, "application/json": {"schema": {}}}
-FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file", "content": FILE},
-    206: {"description": "The part that Range asks for", "content": FILE},
-    304: {"description": "Not changed"},
-}
 
 
 @router.get("/{ref}", responses=problems(*KNOWN))
@@ -76,42 +68,15 @@ def get_lineage(
     response_class=StreamingResponse,
     responses={**problems(*KNOWN, "range_invalid", "store_corrupt"), **FILE_ANSWERS},
 )
-def get_file(
-    *,
-    request: Request,
-    service: ServiceDep,
-    session: Reading,
-    ref: RefPath,
-    if_none_match: Annotated[str | None, Header()] = None,
-    range: Annotated[str | None, Header(description="One range of bytes: bytes=0-1023")] = None,
-    if_range: Annotated[str | None, Header()] = None,
-) -> Response:
+def get_file(request: Request, service: ServiceDep, session: Reading, ref: RefPath, wanted: WantedDep) -> Response:
     """The bytes of a version. The ETag is their sha256; they never change."""
     row = catalogue.resolve(session, ref)
-    headers = _headers(row, pinned=parse_reference(ref).digest is not None)
-    if matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    size = row.blob.size_bytes
-    part = span(range, if_range, headers["ETag"], size)
-    start, end = part or (0, size)
-    if part is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    headers["Content-Length"] = str(end - start)
-    bytes_: Iterator[bytes] = iter(()) if request.method == "HEAD" else service.store.read(row.digest, start, end)
-    return StreamingResponse(bytes_, 206 if part else 200, headers, _media_type(row))
+    file = _file(row, pinned=parse_reference(ref).digest is not None)
+    return file_answer(service.store, file, wanted, only_headers=request.method == "HEAD")
 
 
-def _media_type(row: Version) -> str:
-    return "application/json" if row.module.kind == "network" else BINARY
-
-
-def _headers(row: Version, *, pinned: bool) -> dict[str, str]:
-    suffix = "json" if row.module.kind == "network" else "safetensors"
-    return {
-        "ETag": f'"{row.digest}"',
-        "Accept-Ranges": "bytes",
-        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(row.digest)).decode()}:",
-        "Content-Disposition": f'attachment; filename="{row.module.name}-{row.number}.{suffix}"',
-        # A digest names these bytes for ever; a name, an alias or a number may be deleted or moved.
-        "Cache-Control": "public, max-age=31536000, immutable" if pinned else "no-cache",
-    }
+def _file(row: Version, *, pinned: bool) -> File:
+    is_network = row.module.kind == "network"
+    name = f"{row.module.name}-{row.number}.{'json' if is_network else 'safetensors'}"
+    media_type = "application/json" if is_network else BINARY
+    return File(row.digest, row.blob.size_bytes, name, media_type, forever=pinned)
