@@ -8,16 +8,18 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from graftery.errors import GrafteryError
 from graftery.spec.problems import PROBLEMS
 from graftery.spec.wire import ProblemDocument
+from graftery.spec.wording import Wrong, details_of, wrong_fields
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://graftery.dev/errors#"
 RETRY_AFTER_S = 2
-MAX_LISTED_ERRORS = 20
+_RECIPE = ("body", "recipe")
 
 # What the framework raises by itself, as our codes.
 _CODE_OF_STATUS = {
@@ -78,13 +80,20 @@ def graftery_error(request: Request, error: GrafteryError) -> Response:
 
 def validation_error(request: Request, error: RequestValidationError) -> Response:
     """422 with the place and the reason of the first disagreement in words, and of all of them in `errors`."""
-    found = [
-        {"at": ".".join(str(part) for part in each["loc"]), "problem": str(each["msg"])} for each in error.errors()
-    ]
-    in_recipe = all(tuple(each["loc"][:2]) == ("body", "recipe") for each in error.errors())
-    first = found[0] if found else {"at": "request", "problem": "cannot be read"}
-    code = "recipe_invalid" if found and in_recipe else "request_invalid"
-    return problem(request, code, f"{first['at']}: {first['problem']}", errors=found[:MAX_LISTED_ERRORS])
+    errors = error.errors()
+    wrong = [_in_words(request, each) for each in errors] or [Wrong("request", "cannot be read", [])]
+    in_recipe = bool(errors) and all(tuple(each["loc"][:2]) == _RECIPE for each in errors)
+    code = "recipe_invalid" if in_recipe else "request_invalid"
+    return problem(request, code, f"{wrong[0].at}: {wrong[0].problem}", **details_of(wrong))
+
+
+def _in_words(request: Request, error: Mapping[str, Any]) -> Wrong:
+    """A disagreement within the body in the words of its model; in the framework's words where it is elsewhere."""
+    place, body = tuple(error["loc"]), getattr(request.scope.get("route"), "body_field", None)
+    model = None if body is None else body.field_info.annotation
+    if place[:1] != ("body",) or not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return Wrong(".".join(map(str, place)), str(error["msg"]), [])
+    return wrong_fields([{**error, "loc": place[1:]}], model, "body")[0]
 
 
 def http_exception(request: Request, error: HTTPException) -> Response:

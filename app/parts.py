@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graftery.errors import Misfit, SamplesRefused
-from graftery.spec.manifest import Facts, Manifest, SamplesFacts, TensorSpec
+from graftery.spec import labels
+from graftery.spec.manifest import Facts, Manifest, OutputSpec, SamplesFacts, TensorSpec
 from registry.models import Version
 
 
@@ -26,14 +27,19 @@ def output_name(task: Version) -> str:
     return next(iter(facts_of(task).outputs))
 
 
-def check_samples(version: Version, role: str, wanted: TensorSpec, *, labelled: bool) -> None:
-    """Refuse a sample set that the category module cannot read, or that lacks the labels that its role needs.
+def check_samples(version: Version, role: str, wanted: TensorSpec, meaning: OutputSpec, *, labelled: bool) -> None:
+    """Refuse a sample set that the category module cannot read, or whose labels are not those that its role needs.
+
+    Args:
+        wanted: the category's input.
+        meaning: of the task's output.
+        labelled: the role needs labels.
 
     Raises:
         SamplesRefused: `samples_invalid`.
         Misfit: `shape_mismatch`.
     """
-    facts = SamplesFacts.model_validate(version.facts)
+    facts, what = samples_of(version), f"{role} {version.ref}"
     if labelled and not facts.labelled:
         raise SamplesRefused(f"{version.ref} has no labels, and {role} needs them", hint="upload it with y")
     sizes = list(zip(facts.x.shape[1:], wanted.shape[1:], strict=False))
@@ -41,6 +47,17 @@ def check_samples(version: Version, role: str, wanted: TensorSpec, *, labelled: 
     fits = len(facts.x.shape) == len(wanted.shape) and all(a == b or a in free or b in free for a, b in sizes)
     if not fits:
         raise Misfit(
-            f"{role} {version.ref} has samples of shape {list(facts.x.shape[1:])}, "
-            f"but the category reads {list(wanted.shape[1:])}"
+            f"{what} has samples of shape {list(facts.x.shape[1:])}, but the category reads {list(wanted.shape[1:])}",
+            hint="upload the samples in that shape, preprocessed as the category's input",
         )
+    if facts.x.dtype != wanted.dtype:
+        raise SamplesRefused(
+            f"{what} has samples of {facts.x.dtype}, but the category reads {wanted.dtype}",
+            hint=f"upload x as {wanted.dtype}",
+        )
+    if labelled and facts.y is not None:
+        labels.check_labels(facts.y.shape, facts.labels, meaning, what)
+
+
+def samples_of(version: Version) -> SamplesFacts:
+    return SamplesFacts.model_validate(version.facts)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy.orm import Session
 
 from app import names
-from app.parts import check_samples, facts_of, manifest_of, output_name
-from graftery.errors import Conflict
+from app.parts import check_samples, facts_of, manifest_of, output_name, samples_of
+from graftery.errors import Conflict, SamplesRefused
+from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
-from graftery.spec.manifest import Kind, json_of
+from graftery.spec.manifest import UNNAMED, Kind, json_of
 from graftery.spec.plan import TEACHING, complete
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import TransplantRequest
@@ -21,7 +24,7 @@ def submit(session: Session, request: TransplantRequest) -> Job:
 
     Raises:
         NotFound: a reference names nothing, or something yanked.
-        Conflict: a name belongs to another kind; several tasks of the teacher could be meant.
+        Conflict: a name belongs to another kind; the teacher has not the task that is meant, or several.
         Misfit: the parts cannot be joined.
         RecipeRefused, SamplesRefused: the recipe or its data cannot be used.
     """
@@ -35,16 +38,52 @@ def submit(session: Session, request: TransplantRequest) -> Job:
         with_adapter=True,
         force=request.force,
     )
-    for role, labelled in (("samples", True), ("unlabelled", False), ("evaluate_on", True)):
-        if role in parts:
-            check_samples(parts[role], role, manifest_of(parts["category"]).input, labelled=labelled)
+    if request.teacher_task is not None and teacher_task is not None and not request.force:
+        _check_own_task(session, parts["category"], teacher_task)
+    _check_sets(parts)
+    recipe = _recipe(request.recipe, parts)
+    if "samples" in parts and "direct" in recipe.objectives:
+        _check_taught(parts["samples"], parts["task"], recipe)
     return jobs.submit(
         session,
         kind="transplant",
         request=request.model_dump(mode="json", exclude_none=True),
         pinned={role: version.pin for role, version in parts.items()},
-        recipe=json_of(_recipe(request.recipe, parts)),
+        recipe=json_of(recipe),
     )
+
+
+def _check_own_task(session: Session, category: Version, teacher_task: Version) -> None:
+    """Refuse a gT that was cut from another teacher than f. Where a part was not cut from any, nothing is known."""
+    own, other = (set(catalogue.teachers_of(session, part)) for part in (category, teacher_task))
+    if own and other and not own & other:
+        choices = [each.ref for each in catalogue.teacher_tasks(session, category)]
+        raise Conflict(
+            f"{teacher_task.ref} was not cut from the teacher of {category.ref}, which has {', '.join(choices) or 'no task'}",
+            hint="name one of those in teacher_task, or say force",
+            choices=choices,
+        )
+
+
+def _check_sets(parts: Mapping[str, Version]) -> None:
+    """Refuse sample sets that do not fit the category, the task or each other."""
+    wanted, meaning = manifest_of(parts["category"]).input, output_of(manifest_of(parts["task"]))
+    sets = {role: samples_of(parts[role]) for role in ("samples", "unlabelled", "evaluate_on") if role in parts}
+    for role in sets:
+        check_samples(parts[role], role, wanted, meaning, labelled=role != "unlabelled")
+    if len({facts.x.shape for facts in sets.values()}) > 1:
+        sizes = ", ".join(f"{role} {list(facts.x.shape[1:])}" for role, facts in sets.items())
+        raise SamplesRefused(
+            f"the sample sets have inputs of different sizes: {sizes}",
+            hint="resize them to one size, or leave a set out",
+        )
+    if "evaluate_on" in sets:
+        labels.check_measured(sets["evaluate_on"].labels, meaning, f"evaluate_on {parts['evaluate_on'].ref}")
+
+
+def _check_taught(samples: Version, task: Version, recipe: TransplantRecipe) -> None:
+    meaning = output_of(manifest_of(task))
+    labels.check_taught(samples_of(samples).labels, meaning, f"samples {samples.ref}", recipe.labels or 0)
 
 
 def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version]:
@@ -69,19 +108,21 @@ def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version
 
 
 def _teacher_task(session: Session, category: Version, task: Version, recipe: TransplantRecipe) -> Version | None:
-    """gT: the task module that was cut from the category's own teacher; of several, the one with the task's output."""
-    candidates = catalogue.teacher_tasks(session, category)
-    if len(candidates) > 1:
-        wanted = output_name(task)
-        candidates = [each for each in candidates if output_name(each) == wanted] or candidates
-    if len(candidates) <= 1:
-        return candidates[0] if candidates else None
+    """gT: of the task modules that were cut from the category's own teacher, the one with the task's output."""
+    there = catalogue.teacher_tasks(session, category)
+    wanted = output_name(task)
+    found = [each for each in there if output_name(each) == wanted]
+    if not found and len(there) == 1 and UNNAMED in (wanted, output_name(there[0])):
+        found = there  # nobody said what that output is called
+    if len(found) == 1 or not there:
+        return found[0] if found else None
     if recipe.objectives and not TEACHING & recipe.objectives.keys():
         return None  # nothing of this recipe asks a teacher
-    choices = [each.ref for each in candidates]
+    choices = [each.ref for each in there]
+    lacks = f"has several tasks with the output {wanted!r}" if found else f"has no task with the output {wanted!r}"
     raise Conflict(
-        f"the teacher of {category.ref} has several tasks: {', '.join(choices)}",
-        hint="say which one in teacher_task",
+        f"the teacher of {category.ref} {lacks}: it has {', '.join(choices)}",
+        hint="say in teacher_task which one means the same",
         choices=choices,
     )
 

@@ -12,6 +12,7 @@ from graftery.client.answers import error_from, parse
 from graftery.client.transport import Transport
 from graftery.spec.names import check_name, parse_reference
 from graftery.spec.wire import Page
+from graftery.spec.wording import details_of, wrong_fields
 
 PAGE = 200
 
@@ -40,14 +41,13 @@ def request_of(model: type[_Item], fields: Mapping[str, Any], *, code: str = "re
     """A request of the vocabulary, checked before it is sent.
 
     Raises:
-        GrafteryError: with the code and the first field that is not allowed.
+        GrafteryError: with the code and the first field that is not allowed, what is, and the names like it.
     """
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or model.__name__
-        raise error_from(code, f"{where}: {first['msg']} (got {first['input']!r})") from None
+        wrong = wrong_fields(error.errors(), model)
+        raise error_from(code, f"{wrong[0].at}: {wrong[0].problem}", **details_of(wrong)) from None
 
 
 def module_path(name: str) -> str:

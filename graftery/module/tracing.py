@@ -21,7 +21,7 @@ from graftery.module.shapes import survey
 from graftery.module.translating import translate
 from graftery.module.verification import examine
 from graftery.spec.limits import Limits
-from graftery.spec.manifest import Manifest, OutputMeaning, OutputSpec, Preprocessing, TensorSpec
+from graftery.spec.manifest import UNNAMED, Manifest, OutputMeaning, OutputSpec, Preprocessing, TensorSpec
 
 FileKind = Literal["category", "task", "adapter", "teacher"]
 
@@ -130,7 +130,7 @@ def _output_names(
     elif outputs is not None:
         names = tuple(outputs)
     elif count == 1:
-        names = ("features",) if kind in ("category", "adapter") else ("output",)
+        names = ("features",) if kind in ("category", "adapter") else (UNNAMED,)
     else:
         names = tuple(f"output{index}" for index in range(count))
     if len(names) != count or (outputs is not None and set(outputs) != set(names)):

@@ -12,6 +12,8 @@ Kind = Literal["category", "task", "adapter", "teacher", "network", "samples"]
 FILE_KINDS: tuple[Kind, ...] = ("category", "task", "adapter", "teacher")
 Semantics = Literal["feature", "classification", "segmentation", "regression"]
 Role = Literal["teacher", "category", "task", "teacher_task", "adapter", "samples", "evaluation_samples"]
+UNNAMED = "output"
+"""What the only output of a net is called whose owner did not say."""
 Size = Annotated[int, Field(ge=0, le=2**40)] | Annotated[str, Field(pattern=r"^[NHW]$")]
 Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
 
@@ -94,6 +96,15 @@ class Facts(Frozen):
     content_digest: Digest = Field(description="sha256 over op graph and weights only")
 
 
+class LabelFacts(Frozen):
+    """What the labels of a sample set hold: `classes`, where all are whole numbers from 0 to 4095, are those that occur."""
+
+    least: float
+    greatest: float
+    whole: bool
+    classes: tuple[int, ...] | None = None
+
+
 class SamplesFacts(Frozen):
     """What the verifier found in a sample set: `x` [n, ...] and, where there are labels, `y` [n] or [n, ...]."""
 
@@ -101,6 +112,9 @@ class SamplesFacts(Frozen):
     labelled: bool
     x: TensorSpec
     y: TensorSpec | None = None
+    labels: LabelFacts | None = Field(
+        None, description="Of y; null for sets that were published before it was looked at"
+    )
 
 
 class NetworkParts(Frozen):

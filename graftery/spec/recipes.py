@@ -58,7 +58,7 @@ class AdapterRecipe(Frozen):
     @model_validator(mode="after")
     def _odd(self) -> Self:
         if self.kernel % 2 == 0:
-            raise ValueError("kernel must be odd")
+            raise ValueError("kernel has to be odd: 1, 3, 5, 7 or 9")
         return self
 
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet
 from graftery.errors import SamplesRefused
+from graftery.module.samples import label_facts
+from graftery.spec import labels
 from graftery.spec.manifest import OutputSpec, Semantics
 from graftery.spec.recipes import BOOTSTRAP_LEVEL, BOOTSTRAP_RESAMPLES
 from graftery.transplant import metrics
 from graftery.transplant.intervals import intervals, resampled
-from graftery.transplant.objectives import IGNORED
 
 BATCH = 256
 
@@ -37,8 +38,8 @@ def evaluate(
     Raises:
         SamplesRefused: `samples_invalid`; no labels, or labels that do not fit the output.
     """
-    labels = _labels(samples, meaning)
-    return _metrics(_outputs(net, samples.x, labels, meaning.semantics, device), labels, meaning.semantics)
+    y = _labels(samples, meaning)
+    return _metrics(_outputs(net, samples.x, y, meaning.semantics, device), y, meaning.semantics)
 
 
 @torch.no_grad()
@@ -64,15 +65,15 @@ def judge(
     Raises:
         SamplesRefused: as `evaluate` does.
     """
-    labels, semantics = _labels(samples, meaning), meaning.semantics
+    y, semantics = _labels(samples, meaning), meaning.semantics
     found: dict[str, Any] = dict.fromkeys(nets)
     values: dict[str, dict[str, Tensor]] = {}
     for name, net in nets.items():
         if net is not None:
-            outputs = _outputs(net, samples.x, labels, semantics, device)
+            outputs = _outputs(net, samples.x, y, semantics, device)
             found[name], values[name] = (
-                _metrics(outputs, labels, semantics),
-                resampled(outputs, labels, semantics, seed),
+                _metrics(outputs, y, semantics),
+                resampled(outputs, y, semantics, seed),
             )
     if {"adapter", "teacher"} <= values.keys():
         pairs = {name: value - values["teacher"][name] for name, value in values["adapter"].items()}
@@ -90,48 +91,37 @@ def _labels(samples: SampleSet, meaning: OutputSpec) -> Tensor:
     return samples.y
 
 
-def _outputs(net: nn.Module, x: Tensor, labels: Tensor, semantics: Semantics, device: str | torch.device) -> Tensor:
+def _outputs(net: nn.Module, x: Tensor, y: Tensor, semantics: Semantics, device: str | torch.device) -> Tensor:
     """The net's outputs [n, ...]; for segmentation, which would fill the memory, tallies of its pixels [n, 3, L]."""
     net = net.to(device)
     outputs: list[Tensor] = []
-    for x_batch, y_batch in zip(torch.split(x, BATCH), torch.split(labels, BATCH), strict=True):
+    for x_batch, y_batch in zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True):
         logits = net(x_batch.to(device)).cpu()
+        if semantics == "segmentation" and logits.shape[2:] != y_batch.shape[1:]:
+            raise SamplesRefused(
+                f"the labels are of {list(y_batch.shape[1:])} pixels, the output of {list(logits.shape[2:])}",
+                hint="resize the labels to the output",
+            )
         if semantics == "segmentation":
             logits = metrics.tallies(metrics.decide(logits), y_batch, max(2, logits.shape[1]))
         outputs.append(logits)
     return torch.cat(outputs)
 
 
-def _metrics(outputs: Tensor, labels: Tensor, semantics: Semantics) -> dict[str, float]:
+def _metrics(outputs: Tensor, y: Tensor, semantics: Semantics) -> dict[str, float]:
     if semantics == "segmentation":
         return metrics.segmentation(outputs.sum(0))
-    return metrics.of_outputs(outputs, labels, semantics)
+    return metrics.of_outputs(outputs, y, semantics)
 
 
-def check_labels(samples: SampleSet, meaning: OutputSpec) -> None:
+def check_labels(samples: SampleSet, meaning: OutputSpec, what: str = "the samples") -> None:
     """Refuse labels that do not fit an output of this meaning.
 
     Raises:
         SamplesRefused: `samples_invalid`.
     """
-    if samples.y is None:
-        return
-    wanted = {"classification": 1, "segmentation": 3}.get(meaning.semantics, len(meaning.shape))
-    if meaning.semantics == "feature":
-        raise SamplesRefused("an output that is a feature has no labels", hint="state the output's semantics")
-    if samples.y.ndim != wanted:
-        raise SamplesRefused(
-            f"labels for {meaning.semantics} have {wanted} dimensions, these are {list(samples.y.shape)}"
-        )
-    if meaning.semantics != "regression":
-        _check_ids(samples.y, meaning)
-
-
-def _check_ids(y: Tensor, meaning: OutputSpec) -> None:
-    known = y[y != IGNORED] if meaning.semantics == "segmentation" else y
-    classes = meaning.shape[1] if isinstance(meaning.shape[1], int) and meaning.shape[1] > 1 else 2
-    if known.numel() and not bool(((known >= 0) & (known < classes) & (known == known.round())).all()):
-        raise SamplesRefused(f"labels must be whole numbers from 0 to {classes - 1}")
+    if samples.y is not None:
+        labels.check_labels(tuple(samples.y.shape), label_facts(samples.y), meaning, what)
 
 
 @torch.no_grad()

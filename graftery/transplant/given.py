@@ -11,7 +11,9 @@ from torch import Tensor
 from graftery.data.samples import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile
+from graftery.module.samples import label_facts
 from graftery.nn.adapters import Shape, alike
+from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
 from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
 from graftery.spec.recipes import TransplantRecipe
@@ -45,12 +47,29 @@ class Given:
             if samples is not None:
                 _check_inputs(name, samples, self.category.manifest.input)
         if len({tuple(samples.x.shape[1:]) for samples in self._sets}) > 1:
-            raise SamplesRefused("the sample sets have inputs of different sizes")
+            raise SamplesRefused(
+                "the sample sets have inputs of different sizes", hint="resize them to one size, or leave a set out"
+            )
         if self.evaluate_on is not None and self.evaluate_on.y is None:
-            raise SamplesRefused("the samples to measure on have no labels", code="samples_missing")
-        for labelled in (self.samples, self.evaluate_on):
+            raise SamplesRefused("the samples to measure on have no labels", code="samples_missing", hint="give them y")
+        for name in ("samples", "evaluate_on"):
+            labelled = getattr(self, name)
             if labelled is not None:
-                check_labels(labelled, self.meaning)
+                check_labels(labelled, self.meaning, name)
+        if self.evaluate_on is not None and self.evaluate_on.y is not None:
+            labels.check_measured(label_facts(self.evaluate_on.y), self.meaning, "evaluate_on")
+
+    def check_taught(self, recipe: TransplantRecipe) -> None:
+        """Refuse labelled samples that `direct` cannot learn from.
+
+        Args:
+            recipe: complete.
+
+        Raises:
+            SamplesRefused: `samples_invalid`; they are of one class.
+        """
+        if "direct" in recipe.objectives and self.samples is not None and self.samples.y is not None:
+            labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", recipe.labels or 0)
 
     @property
     def _sets(self) -> list[SampleSet]:
@@ -134,5 +153,6 @@ def _check_inputs(name: str, samples: SampleSet, wanted: TensorSpec) -> None:
     if not fits or f"torch.{wanted.dtype}" != str(samples.x.dtype):
         raise SamplesRefused(
             f"{name} are {samples.x.dtype} {list(samples.x.shape)}, the category's input is {wanted.dtype}"
-            f" [{', '.join(map(str, wanted.shape))}]"
+            f" [{', '.join(map(str, wanted.shape))}]",
+            hint="bring the samples to that shape and type, preprocessed as the category's input",
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
-from graftery.transplant.objectives import IGNORED
 
 
 def decide(logits: Tensor) -> Tensor:

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
-
-IGNORED = 255
-"""The label of a pixel that counts for nothing."""
 
 
 def direct(logits: Tensor, labels: Tensor, semantics: Semantics) -> Tensor:

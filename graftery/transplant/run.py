@@ -129,6 +129,7 @@ class _Run:
             dense=given.meaning.semantics == "segmentation",
             image_input=len(shape) == 3,
         )
+        given.check_taught(recipe)
         noise = Noise(shape, given.category.manifest.preprocessing, recipe)
         example = nets.features(noise(8, "example").to(device))
         given.check_features(tuple(example.shape[1:]))

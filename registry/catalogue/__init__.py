@@ -17,7 +17,14 @@ from registry.catalogue.certificates import (
     still_there,
 )
 from registry.catalogue.find import find_module, resolve, version_numbers
-from registry.catalogue.lineage import lineage, network_parts, networks_of, served_categories, teacher_tasks
+from registry.catalogue.lineage import (
+    lineage,
+    network_parts,
+    networks_of,
+    served_categories,
+    teacher_tasks,
+    teachers_of,
+)
 from registry.catalogue.listing import (
     Figures,
     figures,
@@ -65,6 +72,7 @@ __all__ = [
     "sharing",
     "still_there",
     "teacher_tasks",
+    "teachers_of",
     "unyank",
     "update_module",
     "version_numbers",

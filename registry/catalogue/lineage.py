@@ -77,6 +77,12 @@ def teacher_tasks(session: Session, category: Version) -> list[Version]:
     return list(session.scalars(query.order_by(Module.name, Version.number)))
 
 
+def teachers_of(session: Session, part: Version) -> list[int]:
+    """The ids of the teachers that a category or task module was cut from."""
+    query = select(Edge.parent_id).where(Edge.child_id == part.id, Edge.role == "teacher")
+    return list(session.scalars(query.order_by(Edge.parent_id)))
+
+
 def networks_of(session: Session, category: Version) -> list[Version]:
     """The networks, by name, whose name now leads to a version that is composed of this category module."""
 

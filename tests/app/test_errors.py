@@ -93,12 +93,35 @@ def test_a_malformed_payload_names_the_place(client: TestClient) -> None:
     assert response.json()["errors"][0]["at"] == "body.colour"
 
 
-def test_a_recipe_that_is_out_of_range_is_the_recipes_fault(client: TestClient) -> None:
-    body = {"name": "n", "category": "c", "task": "t", "recipe": {"batch": 0}}
-    response = client.post("/v1/transplants", json=body)
+@pytest.mark.parametrize(
+    ("recipe", "said", "near"),
+    [
+        ('{"batch": 0}', "body.recipe.batch: 0 is not allowed: it has to be a whole number from 2 to 65536", None),
+        (
+            '{"learning_rate": NaN}',
+            "body.recipe.learning_rate: nan is not allowed: it has to be a number above 0",
+            None,
+        ),
+        ('{"lerning_rate": 1}', "body.recipe.lerning_rate: there is no such field", ["learning_rate"]),
+        ('{"adapter": {"layer": 1}}', "body.recipe.adapter.layer: there is no such field", ["layers"]),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_told_field_range_and_names_like_it(
+    client: TestClient, recipe: str, said: str, near: list[str] | None
+) -> None:
+    body = f'{{"name": "n", "category": "c", "task": "t", "recipe": {recipe}}}'
+    response = client.post("/v1/transplants", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 422
     assert code_of(response) == "recipe_invalid"
-    assert "batch" in response.json()["detail"]
+    assert response.json()["detail"].startswith(said)
+    assert response.json().get("near") == near
+
+
+def test_a_request_is_told_the_names_like_an_unknown_one(client: TestClient) -> None:
+    response = client.post("/v1/transplants", json={"name": "n", "category": "c", "task": "t", "evaluate": "s"})
+    assert (response.status_code, code_of(response)) == (422, "request_invalid")
+    assert response.json()["near"] == ["evaluate_on"]
+    assert response.json()["errors"][0]["at"] == "body.evaluate"
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_samples_are_checked(ask: Ask, tmp_path: Path) -> None:
         "labelled": True,
         "x": {"dtype": "float32", "shape": ["N", 2]},
         "y": {"dtype": "int64", "shape": ["N"]},
+        "labels": {"least": 0.0, "greatest": 0.0, "whole": True, "classes": [0]},
     }
 
 

@@ -51,6 +51,16 @@ def parts(outputs: tuple[str, ...] = ("is",), channels: int = 4, seed: int = 0) 
 
 
 @cache
+def free_size_parts() -> tuple[ModuleFile, ModuleFile]:
+    """A category module and a task module that read images of any size."""
+    torch.manual_seed(0)
+    category = trace(nn.Conv2d(1, 4, 3, padding=1), torch.zeros(2, 1, SIDE, SIDE), kind="category")
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    meanings = {"is": OutputMeaning(semantics="classification")}
+    return category, trace(head, torch.zeros(2, 4, SIDE, SIDE), kind="task", outputs=meanings)
+
+
+@cache
 def file_bytes(file: ModuleFile) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file.safetensors"

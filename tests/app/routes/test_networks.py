@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
+from safetensors.torch import save
 
+from app.deps import Service
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import TransplantRecipe
+from registry import catalogue
 from tests.support import files
 from tests.support.http import code_of, push, push_parts, push_samples, push_teacher
 
+BAD_LABELS: dict[str, Any] = {"third-class": [0, 1, 2, 1], "one-class": [1] * 4, "masks": [[[0, 1]]] * 4}
 ASKED = {"name": "dog-here", "category": "dog", "task": "is-it"}
 
 
@@ -77,6 +82,12 @@ def test_a_pinned_version_cannot_be_deleted_while_the_job_waits(client: TestClie
         ({"samples": "plain"}, 422, "samples_invalid"),
         ({"evaluate_on": "plain"}, 422, "samples_invalid"),
         ({"unlabelled": "large"}, 409, "shape_mismatch"),
+        ({"samples": "third-class"}, 422, "samples_invalid"),
+        ({"evaluate_on": "third-class"}, 422, "samples_invalid"),
+        ({"samples": "one-class"}, 422, "samples_invalid"),
+        ({"evaluate_on": "one-class"}, 422, "samples_invalid"),
+        ({"evaluate_on": "masks"}, 422, "samples_invalid"),
+        ({"samples": "double"}, 422, "samples_invalid"),
         ({"recipe": {"labels": 3}}, 422, "samples_missing"),
         ({"recipe": {"objectives": {"direct": 1}}}, 422, "samples_missing"),
         ({"recipe": {"sources": ["moments"]}}, 422, "recipe_invalid"),
@@ -88,6 +99,9 @@ def test_what_cannot_work_is_refused_before_a_job_exists(
 ) -> None:
     push_samples(client, "plain", files.samples(12, False))
     push_samples(client, "large", files.samples(12, False, 9))
+    for name, y in BAD_LABELS.items():
+        push_samples(client, name, save({"x": torch.zeros(4, 1, files.SIDE, files.SIDE), "y": torch.tensor(y)}))
+    push_samples(client, "double", save({"x": torch.zeros(4, 1, 8, 8).double(), "y": torch.arange(4) % 2}))
     response = client.post("/v1/transplants", json={**ASKED, **change})
     assert (response.status_code, code_of(response)) == (status, code), response.text
     assert _jobs(client) == []
@@ -124,6 +138,75 @@ def test_several_tasks_that_could_be_meant_are_named(client: TestClient) -> None
     assert (response.status_code, code_of(response)) == (409, "conflict")
     assert response.json()["choices"] == ["dog-is:1", "dog-size:1"]
     assert client.post("/v1/transplants", json={**ASKED, "teacher_task": "dog-size"}).status_code == 202
+
+
+def test_labels_outside_the_tasks_classes_are_told_the_classes(client: TestClient, shared: None) -> None:
+    y = torch.tensor(BAD_LABELS["third-class"])
+    push_samples(client, "third-class", save({"x": torch.zeros(4, 1, files.SIDE, files.SIDE), "y": y}))
+    document = client.post("/v1/transplants", json={**ASKED, "evaluate_on": "third-class"}).json()
+    assert document["detail"] == "evaluate_on third-class:1 have labels from 0 to 2, the task's classes are 0 to 1"
+    assert "number the classes from 0" in document["hint"]
+
+
+def test_one_class_teaches_where_its_label_is_not_used(client: TestClient, shared: None) -> None:
+    y = torch.tensor(BAD_LABELS["one-class"])
+    push_samples(client, "one-class", save({"x": torch.zeros(4, 1, files.SIDE, files.SIDE), "y": y}))
+    recipe = {"objectives": {"distillation": 1.0}}
+    response = client.post("/v1/transplants", json={**ASKED, "samples": "one-class", "recipe": recipe})
+    assert response.status_code == 202, response.text
+
+
+def test_a_set_that_was_published_before_labels_were_looked_at_is_the_jobs_to_refuse(
+    client: TestClient, shared: None, service: Service
+) -> None:
+    y = torch.tensor(BAD_LABELS["third-class"])
+    push_samples(client, "old", save({"x": torch.zeros(4, 1, files.SIDE, files.SIDE), "y": y}))
+    with service.database.transaction() as session:
+        row = catalogue.resolve(session, "old")
+        row.facts = {key: value for key, value in (row.facts or {}).items() if key != "labels"}
+    assert client.post("/v1/transplants", json={**ASKED, "evaluate_on": "old"}).status_code == 202
+
+
+def test_sets_of_several_sizes(client: TestClient) -> None:
+    free = files.free_size_parts()
+    push(client, "cat", files.file_bytes(free[0]))
+    push(client, "is-it", files.file_bytes(free[1]))
+    push_samples(client, "small", files.samples(12, True, 8))
+    push_samples(client, "large", files.samples(12, True, 9))
+    asked = {"name": "n", "category": "cat", "task": "is-it", "samples": "small"}
+    assert client.post("/v1/transplants", json=asked).status_code == 202
+    response = client.post("/v1/transplants", json={**asked, "evaluate_on": "large"})
+    assert (response.status_code, code_of(response)) == (422, "samples_invalid")
+    assert "samples [1, 8, 8], evaluate_on [1, 9, 9]" in response.json()["detail"]
+
+
+def test_a_teacher_without_the_task_that_is_asked_for(client: TestClient) -> None:
+    push(client, "is-it", files.file_bytes(files.parts(channels=6)[1]))
+    push_teacher(client, "dog", outputs=("size",))
+    response = client.post("/v1/transplants", json=ASKED)
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+    assert "has no task with the output 'is': it has dog-size:1" in response.json()["detail"]
+    assert response.json()["choices"] == ["dog-size:1"]
+    assert _jobs(client) == []
+    job = client.post("/v1/transplants", json={**ASKED, "teacher_task": "dog-size"}).json()
+    assert job["pinned"]["teacher_task"].startswith("dog-size@")
+
+
+def test_an_output_that_nobody_named_is_the_one_that_is_meant(client: TestClient) -> None:
+    push(client, "is-it", files.file_bytes(files.parts(channels=6)[1]))
+    push_teacher(client, "dog", outputs=("output",))
+    job = client.post("/v1/transplants", json=ASKED).json()
+    assert job["pinned"]["teacher_task"].startswith("dog-output@")
+
+
+def test_a_task_of_another_teacher_has_to_be_forced(client: TestClient, shared: None) -> None:
+    push_teacher(client, "cat", seed=1)
+    response = client.post("/v1/transplants", json={**ASKED, "teacher_task": "cat-is"})
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+    assert response.json()["choices"] == ["dog-is:1"]
+    assert client.post("/v1/transplants", json={**ASKED, "teacher_task": "cat-is", "force": True}).status_code == 202
+    push(client, "later", files.file_bytes(files.parts(seed=2)[1]))  # cut from no teacher: trained later, perhaps
+    assert client.post("/v1/transplants", json={**ASKED, "teacher_task": "later"}).status_code == 202
 
 
 def test_labels_alone_need_no_teacher(client: TestClient) -> None:

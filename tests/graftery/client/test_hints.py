@@ -27,3 +27,16 @@ def test_arrays_are_not_sent_as_a_module(suffix: str, tmp_path: Path, capsys: py
         assert run(["push", "cats", str(tmp_path / f"cats{suffix}"), "--url", server.url]) == 2
         assert not server.asked
     assert "--samples publishes it as a sample set" in capsys.readouterr().err
+
+
+def test_a_recipe_is_checked_before_it_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted({}) as server:
+        asked = ["transplant", "cat", "is", "--name", "n", "--url", server.url]
+        assert run([*asked, "--recipe", '{"lerning_rate": 0.1}']) == 1
+        assert run([*asked, "--seed", str(2**53)]) == 1
+        assert not server.asked
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error[recipe_invalid]: lerning_rate: there is no such field; did you mean learning_rate?"
+    assert second.startswith(
+        "error[recipe_invalid]: seed: 9007199254740992 is not allowed: it has to be a whole number"
+    )

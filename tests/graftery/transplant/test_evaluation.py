@@ -59,6 +59,8 @@ def test_the_batch_size_does_not_show(
         (torch.full((4, 2, 2), 254), _meaning("segmentation", 1, 2, 2)),
         (torch.zeros(4), _meaning("regression", 2)),
         (torch.zeros(4, 2), _meaning("feature", 2)),
+        (torch.zeros(4, 3), _meaning("regression", 2)),
+        (torch.zeros(4, 3, 2), _meaning("segmentation", 1, 2, 2)),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(y: torch.Tensor, meaning: OutputSpec) -> None:
@@ -117,3 +119,9 @@ def test_no_teacher_no_difference() -> None:
     samples = SampleSet(torch.randn(20, 2), torch.arange(20) % 2)
     found = judge({"adapter": Echo(), "teacher": None}, samples, _meaning("classification", 2), seed=0)
     assert found["adapter_minus_teacher_interval"] is found["teacher_interval"] is None
+
+
+def test_labels_of_another_size_than_the_output_are_refused() -> None:
+    samples = SampleSet(torch.zeros(4, 1, 4, 4), torch.zeros(4, 3, 3))
+    with pytest.raises(SamplesRefused, match=r"\[3, 3\] pixels"):
+        evaluate(Echo(), samples, _meaning("segmentation", 1, "H", "W"))

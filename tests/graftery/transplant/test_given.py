@@ -46,7 +46,7 @@ def test_a_size_that_f_leaves_free_stays_free_between_kinds_of_features_only() -
 
 
 def test_the_fingerprint_is_of_everything_that_the_adapter_depends_on() -> None:
-    samples = SampleSet(torch.ones(4, 1, 8, 8), torch.ones(4))
+    samples = SampleSet(torch.ones(4, 1, 8, 8), torch.arange(4) % 2)
     f, task, teacher = t.image_files()
     prints = [
         _given().fingerprint(RECIPE),
@@ -59,3 +59,22 @@ def test_the_fingerprint_is_of_everything_that_the_adapter_depends_on() -> None:
     ]
     assert len(set(prints)) == len(prints)
     assert _given(evaluate_on=samples).fingerprint(RECIPE) == prints[0]
+
+
+@pytest.mark.parametrize("y", [torch.ones(4), torch.zeros(4, dtype=torch.int64)])
+def test_one_class_is_not_measured_on_and_not_learned_from(y: torch.Tensor) -> None:
+    samples = SampleSet(torch.randn(4, 1, 8, 8), y)
+    with pytest.raises(SamplesRefused, match=r"evaluate_on have the class [01] only, and two") as caught:
+        _given(evaluate_on=samples)
+    assert caught.value.code == "samples_invalid"
+    given = _given(samples=samples)
+    given.check_taught(TransplantRecipe(objectives={"distillation": 1}, labels=4))
+    with pytest.raises(SamplesRefused, match="unlabelled"):
+        given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=4))
+
+
+def test_one_label_is_of_one_class() -> None:
+    given = _given(samples=SampleSet(torch.randn(4, 1, 8, 8), torch.arange(4) % 2))
+    given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=2))
+    with pytest.raises(SamplesRefused, match="uses 1 of samples"):
+        given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=1))

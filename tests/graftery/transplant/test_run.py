@@ -23,6 +23,8 @@ SHORT = TransplantRecipe.model_validate(
     {"steps": 10, "batch": 8, "sources": ["inversion", "noise"], "inversion": {"images": 8, "steps": 5}}
 )
 
+ONE_CLASS = SampleSet(torch.randn(4, 1, 8, 8), torch.ones(4))
+
 
 def _run(files: Files, recipe: TransplantRecipe = SHORT, **options: Any) -> Transplant:
     category, task, teacher = files
@@ -195,6 +197,8 @@ def test_progress_is_told_by_phase_and_may_stop_the_run() -> None:
     [
         ({"samples": SampleSet(torch.randn(4, 1, 7, 8), torch.ones(4))}, SamplesRefused, "samples_invalid"),
         ({"samples": SampleSet(torch.randn(4, 1, 8, 8), torch.ones(4) * 3)}, SamplesRefused, "samples_invalid"),
+        ({"samples": ONE_CLASS, "recipe": TransplantRecipe()}, SamplesRefused, "samples_invalid"),
+        ({"evaluate_on": ONE_CLASS}, SamplesRefused, "samples_invalid"),
         ({"evaluate_on": SampleSet(torch.randn(4, 1, 8, 8), torch.ones(4, 8, 8))}, SamplesRefused, "samples_invalid"),
         ({"evaluate_on": SampleSet(torch.randn(4, 1, 8, 8))}, SamplesRefused, "samples_missing"),
         ({"unlabelled": SampleSet(torch.randn(4, 1, 8, 8, dtype=torch.float64))}, SamplesRefused, "samples_invalid"),
