@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graftery.errors import RecipeRefused
-from graftery.spec.recipes import DEFAULT_OBJECTIVES, Objective, Source, TransplantRecipe
+from graftery.spec.recipes import DEFAULT_OBJECTIVES, AdapterRecipe, Objective, Source, TransplantRecipe
 
 TEACHING: frozenset[Objective] = frozenset({"distillation", "back_distillation", "pseudo_gradient"})
 """The objectives that ask gT."""
@@ -48,9 +48,20 @@ def complete(
     sources = recipe.sources or _sources(objectives, at_hand, dense=dense)
     _check_sources(sources, objectives, at_hand)
     augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
-    adapter = recipe.adapter.model_copy(update={"layers": recipe.adapter.layers or (3 if dense else 1)})
+    adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
     filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
     return recipe.model_copy(update=filled)
+
+
+def _adapter(recipe: AdapterRecipe, *, dense: bool, teacher_task: bool) -> AdapterRecipe:
+    if not recipe.choose:
+        return recipe.model_copy(update={"layers": recipe.layers or (3 if dense else 1)})
+    if not teacher_task:
+        raise RecipeRefused(
+            "layers are chosen by how well student and teacher agree: that needs the teacher's task module",
+            hint="name teacher_task, or the number of layers",
+        )
+    return recipe
 
 
 def _missing(message: str) -> RecipeRefused:

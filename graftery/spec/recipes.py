@@ -37,6 +37,12 @@ class AdapterRecipe(Frozen):
     layers: int | None = Field(
         None, ge=1, le=8, description="Convolutions or linear layers; by default 1, 3 for dense outputs"
     )
+    choose: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field(
+        (),
+        max_length=8,
+        description="Numbers of layers to try; the one with which student and teacher agree best, without labels, is kept",
+        examples=[[1, 2, 3]],
+    )
     kernel: int = Field(
         3,
         ge=1,
@@ -59,6 +65,14 @@ class AdapterRecipe(Frozen):
     def _odd(self) -> Self:
         if self.kernel % 2 == 0:
             raise ValueError("kernel has to be odd: 1, 3, 5, 7 or 9")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if self.choose and self.layers is not None:
+            raise ValueError("layers are either given or chosen")
+        if len(set(self.choose)) < len(self.choose):
+            raise ValueError("a number of layers is named twice in choose")
         return self
 
 

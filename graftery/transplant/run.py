@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, Source, TransplantRecipe
 from graftery.transplant.checkpoint import Checkpoint
+from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
 from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given
 from graftery.transplant.inversion import Inversion
@@ -37,7 +39,7 @@ class Transplant:
         adapter: h as a module file of kind "adapter".
         recipe: exactly what was done: every default filled in.
         metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
-            not measured. With samples to measure on also the intervals of `graftery.transplant.evaluation.judge`.
+            not measured. With depths to choose from also `choice`: the depth chosen, and the score of each. With samples to measure on also the intervals of `graftery.transplant.evaluation.judge`.
         history: about fifty entries a phase: phase, step and loss.
     """
 
@@ -89,8 +91,9 @@ def transplant(
     run = _Run.of(given, recipe, torch.device(device))
     hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
     with _memory(), differentiable_twice():
-        adapter = run.learn(hooks)
-        return Transplant(run.file(adapter), run.recipe, run.measure(adapter, hooks), hooks.history)
+        adapter, recipe, choice = run.learn(hooks)
+        run = replace(run, recipe=recipe)
+        return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | choice, hooks.history)
 
 
 @contextmanager
@@ -140,17 +143,38 @@ class _Run:
     def device(self) -> torch.device:
         return self.example.device
 
-    def learn(self, hooks: Loop) -> nn.Module:
-        """Make the images of an inversion if the recipe has one, then train."""
-        source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))
-        adapter = make_adapter(source, target, self.recipe.adapter, generator(self.recipe.seed, "adapter"))
+    def learn(self, hooks: Loop) -> tuple[nn.Module, TransplantRecipe, dict[str, Any]]:
+        """Make the images of an inversion if the recipe has one, then train; of several depths, keep the best.
+
+        Returns:
+            h; the recipe that gives it, without a choice; `choice`, if there was one.
+        """
         images = self._inverted(hooks) if "inversion" in self.recipe.sources else None
         kept = {} if images is None else {"images": images.cpu()}
         loop = hooks.phase_of("train", kept)
         semantics = self.given.meaning.semantics
-        adapter = adapter.to(self.device)
-        train(self.nets, adapter, self._batches(images), recipe=self.recipe, semantics=semantics, loop=loop)
-        return adapter
+        batches = self._batches(images)
+
+        def one(recipe: TransplantRecipe, adapter: nn.Module, loop: Loop) -> None:
+            train(self.nets, adapter, batches, recipe=recipe, semantics=semantics, loop=loop)
+
+        if not self.recipe.adapter.choose:
+            adapter = self._adapter(self.recipe)
+            one(self.recipe, adapter, loop)
+            return adapter, self.recipe, {}
+        held_out = self._held_out(batches)
+        judge = partial(score, self.nets, held_out, semantics)
+        adapter, recipe, scores = learn_best(self.recipe, one, self._adapter, judge, loop)
+        return adapter, recipe, {"choice": best_json(recipe, scores)}
+
+    def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
+        source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))
+        return make_adapter(source, target, recipe.adapter, generator(recipe.seed, "adapter")).to(self.device)
+
+    def _held_out(self, batches: Batches) -> Tensor:
+        """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
+        drawn = replace(batches, size=AGREEMENT_IMAGES)(HELD_OUT_STEP).features
+        return torch.cat([drawn, self.nets.features(self.noise(AGREEMENT_IMAGES, "choice").to(self.device))])
 
     def _inverted(self, hooks: Loop) -> Tensor:
         if hooks.resume is not None and "images" in hooks.resume.tensors:

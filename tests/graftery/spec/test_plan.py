@@ -62,6 +62,7 @@ def test_the_default_follows_what_is_at_hand(at_hand: dict[str, Any], objectives
         ({"objectives": {"distillation": 0}}, {}, "recipe_invalid"),
         ({"objectives": {"direct": 1}, "sources": ["noise"]}, {"labels": 5}, "recipe_invalid"),
         ({"objectives": {"direct": 1}, "sources": ["samples", "noise"]}, {"labels": 5}, "recipe_invalid"),
+        ({"adapter": {"choose": [1, 2]}}, {"labels": 5, "teacher_task": False}, "recipe_invalid"),
     ],
 )
 def test_what_cannot_be_done_is_refused(recipe: dict[str, Any], at_hand: dict[str, Any], code: str) -> None:
