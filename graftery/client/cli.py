@@ -15,11 +15,11 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import browse, change, publish, use, work
+from graftery.client.commands import browse, change, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
-    "Files": {"push": publish.push, "pull": publish.pull, "verify": publish.verify, "layers": publish.layers},
+    "Files": {"push": publish.push, "pull": publish.pull, "verify": verify.verify, "layers": publish.layers},
     "What is there": {
         "list": browse.list_modules,
         "inspect": browse.inspect,

@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Self
 
 from graftery.client.answers import parse
+from graftery.client.certifying import CertificateVerbs
 from graftery.client.inference import InferenceVerbs
 from graftery.client.jobs import JobVerbs
-from graftery.client.publishing import PublishingVerbs
 from graftery.client.transport import Transport
 from graftery.spec.wire import Health
 
 
-class Client(PublishingVerbs, JobVerbs, InferenceVerbs):
+class Client(CertificateVerbs, JobVerbs, InferenceVerbs):
     """Speaks with one service; keeps its connections until it is closed. One thread at a time.
 
     Args:

@@ -92,6 +92,20 @@ def manifest_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
+def certificate_text(certificate: Mapping[str, Any]) -> str:
+    """A transplant's certificate in a sentence."""
+    asked, different = certificate["networks"], certificate["different"]
+    if not asked:
+        return "no other network shares a module with it"
+    text = f"{certificate['identical']} of {asked} networks that share a module answer as before, to the bit"
+    if near := certificate["within_tolerance"]:
+        text += f"; {near} within the tolerance of another device class"
+    if certificate["left_out"]:
+        text += f"; {certificate['left_out']} more were not asked"
+    changed = ", ".join(f"{each['network']} ({each['reason']})" for each in different)
+    return f"{text}; NOT AS BEFORE: {changed}" if changed else text
+
+
 def lineage_lines(lineage: LineageOut) -> list[str]:
     """The graph as an indented tree from its root; what was shown once is not unfolded again."""
     kinds = {node.ref: node.kind for node in lineage.nodes}

@@ -64,3 +64,10 @@ class CertificateOut(Wire):
         None, description="None: no worker has seen it yet; the next transplant that shares a module makes them"
     )
     replays: list[ReplayOut] = Field([], description="The newest first, at most a hundred")
+
+
+class Verification(Replayed):
+    """A replay outside the service, by `graftery verify NAME`."""
+
+    device_class: DeviceClass = Field(description="Where it was replayed")
+    certificate: CertificateOut

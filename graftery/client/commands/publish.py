@@ -1,4 +1,4 @@
-"""push, pull, and what can be asked of a file without a service: verify, layers."""
+"""push, pull, and layers, which asks a file and no service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graftery.client.commands.own_net import build, example_of, trace_options
 from graftery.client.commands.plain_name import tell_plain_name
 from graftery.client.packing import existing, read_images
 from graftery.client.progress import transfer_bar
-from graftery.client.render import card, facts_entries, size
+from graftery.client.render import size
 from graftery.spec.wire import TeacherOut, VersionOut
 
 ModulePath = Annotated[Path, typer.Argument(help="A module file.", metavar="FILE")]
@@ -141,19 +141,6 @@ def pull(
     with connect(url) as client, transfer_bar(f"pull {ref}") as progress:
         target = client.pull(ref, path, progress=progress)
     say_json({"ref": ref, "path": str(target)}) if as_json else say(str(target))
-
-
-def verify(file: ModulePath, *, as_json: Json = False) -> None:
-    """Check a module file here, as the service would.
-
-    Examples:
-      graftery verify cat.safetensors
-      graftery verify cat.safetensors --json
-    """
-    from graftery.module import verify as check
-
-    facts = check(existing(file))
-    say_json(facts) if as_json else card(f"{file}: a sound module file", facts_entries(facts))
 
 
 def layers(file: ModulePath, *, as_json: Json = False) -> None:

@@ -24,7 +24,7 @@ from graftery.client.http import Client
 from graftery.client.jobs import succeeded
 from graftery.client.progress import job_view
 from graftery.client.quality import metrics_entries
-from graftery.client.render import job_line, table, when
+from graftery.client.render import certificate_text, job_line, table, when
 from graftery.errors import GrafteryError
 from graftery.spec.wire import JobOut
 
@@ -201,6 +201,8 @@ def _tell(client: Client, job: JobOut) -> None:
     say("  ".join([f"{job.kind} {job.state}", *(f"{key} {value}" for key, value in _flat(job.result).items())]))
     for label, text in metrics_entries(job.result.get("metrics") or {}):
         say(f"  {label}  {text}")
+    if "certificate" in job.result:
+        say(f"  certificate  {certificate_text(job.result['certificate'])}")
     if "network" in job.result:
         tell_plain_name(client, job.result["network"])
 

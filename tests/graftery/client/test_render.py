@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graftery.client.render import job_line, lineage_lines, quantity, size, table
+from graftery.client.render import certificate_text, job_line, lineage_lines, quantity, size, table
 from graftery.spec.wire import JobOut, LineageOut
 
 
@@ -57,3 +57,16 @@ def test_a_job_in_one_line() -> None:
     assert job_line(job(state="running", cancel_requested=True)) == "j  transplant  running, asked to end"
     assert job_line(job(state="succeeded", progress=progress, result={"network": "n:1"})).endswith("succeeded  n:1")
     assert "diverged: NaN" in job_line(job(state="failed", error={"code": "diverged", "message": "NaN"}))
+
+
+def test_a_certificate_in_a_sentence() -> None:
+    quiet = {"networks": 0, "identical": 0, "within_tolerance": 0, "different": [], "first_seen": 0, "left_out": 0}
+    assert certificate_text(quiet) == "no other network shares a module with it"
+    usual = {**quiet, "networks": 4, "identical": 4}
+    assert certificate_text(usual) == "4 of 4 networks that share a module answer as before, to the bit"
+    changed = [{"network": "old:1", "reason": "the file is damaged"}]
+    loud = {**usual, "identical": 2, "within_tolerance": 1, "different": changed, "left_out": 7}
+    assert certificate_text(loud) == (
+        "2 of 4 networks that share a module answer as before, to the bit; 1 within the tolerance of another device "
+        "class; 7 more were not asked; NOT AS BEFORE: old:1 (the file is damaged)"
+    )
