@@ -17,7 +17,7 @@ from graftery.spec.limits import Limits
 from graftery.spec.manifest import Facts, Manifest
 from registry import catalogue, jobs
 from tests.support.processes import meanwhile
-from tests.support.transplants import vector_files
+from tests.support.transplants import image_files, vector_files
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
 from worker.child import Reporter
@@ -69,6 +69,26 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_bytes(order: Order) -> None:
     assert broken == unbroken
     steps = [r.step for r in map(decode_report, again.getvalue().splitlines()) if isinstance(r, Saved)]
     assert min(steps) > middle.step, "nothing is learned twice"
+
+
+def test_a_killed_attempt_goes_on_in_every_phase(order: Order, tmp_path: Path) -> None:
+    """From the first and the last checkpoint of each phase that writes any: the adapter is that of an unbroken run."""
+    for name, file in zip(order.files, image_files(), strict=True):
+        file.save(tmp_path / name)
+    recipe = {"steps": 12, "batch": 8, "sources": ["inversion", "noise"], "inversion": {"steps": 4, "images": 8}}
+    whole = order.model_copy(update={"recipe": recipe})
+    pipe = io.BytesIO()
+    unbroken = Path(run(whole, Reporter(pipe))["adapter"]).read_bytes()
+    phases: dict[str, list[str]] = {}
+    for report in map(decode_report, pipe.getvalue().splitlines()):
+        if isinstance(report, Saved):
+            phases.setdefault(Path(report.path).name.split("-")[0], []).append(report.path)
+    assert {"inversion", "train"} <= phases.keys()
+    for path in [path for paths in phases.values() for path in (paths[0], paths[-1])]:
+        kept = tmp_path / "kept"
+        kept.write_bytes(Path(path).read_bytes())
+        result = run(whole.model_copy(update={"resume": str(kept)}), Reporter(io.BytesIO()))
+        assert Path(result["adapter"]).read_bytes() == unbroken, Path(path).name
 
 
 def test_samples_are_read_by_their_roles(order: Order, tmp_path: Path) -> None:
