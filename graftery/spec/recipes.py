@@ -25,6 +25,8 @@ SKETCH_ELEMENTS = 2**22
 """At most as many numbers in a sketch's directions: 16 MiB."""
 AGREEMENT_IMAGES = 512
 """Noise images on which student and teacher are compared."""
+WATCHED_IMAGES = 256
+"""Other noise images, on which they are compared while the student learns."""
 ADAPTER_GRID = 4
 """Side of the coarse grid that an adapter makes of a vector, or a vector of."""
 ADAPTER_WEIGHTS = 2**22
@@ -108,6 +110,22 @@ class MomentsRecipe(Frozen):
     directions: int = Field(64, ge=1, le=4096)
 
 
+class BankRecipe(Frozen):
+    """Features that are made once, with gT's outputs and gradients, and drawn from at every step."""
+
+    rows: int = Field(2048, ge=0, le=10_000_000, description="At most; 0: fresh features at every step")
+    mebibytes: int = Field(512, ge=1, le=2**20, description="Memory for them; where not even two batches fit, none")
+
+
+class StopRecipe(Frozen):
+    """When a training stops by itself: student and teacher agree no better on fresh noise."""
+
+    every: int = Field(20, ge=1, le=100_000, description="Steps between two looks")
+    patience: int = Field(3, ge=0, le=1000, description="Looks without a rise that end it; 0: all steps are done")
+    tolerance: float = Field(0.005, ge=0, le=1, description="A rise by less is none")
+    cooling: float = Field(0.5, gt=0, le=10, description="Steps at a falling rate, as a share of those before")
+
+
 class TransplantRecipe(Frozen):
     """How an adapter is learned.
 
@@ -125,9 +143,9 @@ class TransplantRecipe(Frozen):
     labels: int | None = Field(
         None, ge=0, le=10_000_000, description="Labelled samples to use, chosen by the seed; by default all"
     )
-    steps: int = Field(1000, ge=0, le=1_000_000)
+    steps: int = Field(1000, ge=0, le=1_000_000, description="At most: see `stop`")
     batch: int = Field(32, ge=2, le=65_536)
-    learning_rate: float = Field(5e-3, gt=0, le=10, description="Adam, cosine to zero")
+    learning_rate: float = Field(5e-3, gt=0, le=10, description="Adam; falls to zero at the end")
     temperature: float = Field(2.0, gt=0, le=100, description="Of the distillation's soft targets")
     seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
     adapter: AdapterRecipe = Field(default_factory=AdapterRecipe)
@@ -135,3 +153,5 @@ class TransplantRecipe(Frozen):
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     inversion: InversionRecipe = Field(default_factory=InversionRecipe)
     moments: MomentsRecipe = Field(default_factory=MomentsRecipe)
+    bank: BankRecipe = Field(default_factory=BankRecipe)
+    stop: StopRecipe = Field(default_factory=StopRecipe)

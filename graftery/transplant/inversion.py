@@ -19,6 +19,7 @@ from graftery.spec.manifest import Preprocessing, Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.opgraph import Statistics
+from graftery.transplant.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Inversion:
                 images.clamp_(*bounds)
 
         recipe = self.recipe.inversion
-        optimise({"images": images}, terms, recipe.steps, recipe.learning_rate, loop, after=clamp)
+        optimise({"images": images}, terms, Pace(recipe.steps, recipe.learning_rate), loop, after=clamp)
         return images.detach()
 
     def terms(self, images: Tensor) -> dict[str, Tensor]:

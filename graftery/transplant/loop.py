@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.transplant.checkpoint import Checkpoint
+from graftery.transplant.pace import Pace
 
 Phase = Literal["inversion", "train", "evaluate"]
 Terms = Callable[[int], Mapping[str, Tensor]]
@@ -69,18 +70,26 @@ class Loop:
             raise RecipeRefused("the checkpoint belongs to another recipe, other modules or other samples")
         return replace(self, phase=phase, kept=kept, resume=resume if resume and resume.phase == phase else None)
 
-    def tell(self, now: Progress) -> None:
-        """Note the step, and report it unless the last report was just now."""
+    def note(self, now: Progress) -> None:
+        """Keep the step in the history, if it is its turn."""
         if now.step == now.steps or now.step % max(1, now.steps // 50) == 0:
             self.history.append({"phase": now.phase, "step": now.step, "loss": now.loss})
+
+    def tell(self, now: Progress) -> None:
+        """Report the step unless the last report was just now."""
         due = time.monotonic() - self._told_s >= PROGRESS_S or now.step == now.steps
         if self.progress is not None and due:
             self._told_s = time.monotonic()
             self.progress(now)
 
+    @property
+    def due_to_save(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.checkpoint is not None and time.monotonic() - self._saved_s >= self.checkpoint_s
+
     def save(self, step: int, tensors: Callable[[], Mapping[str, Tensor]]) -> None:
         """Write a checkpoint of the state after `step` steps, if one is due."""
-        if self.checkpoint is None or time.monotonic() - self._saved_s < self.checkpoint_s:
+        if self.checkpoint is None or not self.due_to_save:
             return
         self._saved_s = time.monotonic()
         self.checkpoint(Checkpoint(step, {**self.kept, **tensors()}, self.phase, self.fingerprint))
@@ -89,43 +98,74 @@ class Loop:
 def optimise(
     parameters: Mapping[str, Tensor],
     terms: Terms,
-    steps: int,
-    learning_rate: float,
+    pace: Pace,
     loop: Loop,
     *,
     after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Adam with a cosine to zero, in place, on the sum of `terms(step)`.
+    """Adam, in place, on the sum of `terms(step)`.
 
     Args:
         parameters: what is learned, by name; each requires grad.
         terms: the weighted loss terms of a step, a function of nothing but the step and the parameters.
+        pace: the rate of each step, and how many there are.
         after: what is done after each step.
 
     Raises:
         TrainingFailed: `diverged`, with the last finite loss and its step.
     """
-    adam = torch.optim.Adam(parameters.values(), lr=learning_rate)
-    done, first, last = (0, math.nan, math.nan) if loop.resume is None else _restore(loop.resume, parameters, adam)
-    for step in range(done, steps):
-        adam.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        losses = terms(step)
-        loss = torch.stack(list(losses.values())).sum()
-        value = float(loss.detach())
-        first = value if math.isnan(first) else first
-        if not math.isfinite(value) or value > GROWTH_LIMIT * max(first, 1.0):
-            raise _diverged(loop.phase, step, value, last)
+    adam = torch.optim.Adam(parameters.values(), lr=pace.rate)
+    state = _State(parameters, adam, pace)
+    step = 0 if loop.resume is None else state.restore(loop.resume)
+    losses = _Losses(state, loop)
+    while step < pace.end:
+        adam.param_groups[0]["lr"] = pace.at(step)
+        named = terms(step)
+        loss = torch.stack(list(named.values())).sum()
         adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss, inputs=list(parameters.values()))
         adam.step()
         after()
-        last = value
-        loop.tell(
-            Progress(loop.phase, step + 1, steps, value, {name: float(term.detach()) for name, term in losses.items()})
-        )
-        loop.save(step + 1, _saver(parameters, adam, first, last))
+        losses.note(step, named)
+        step += 1
+        pace.note(step)
+        losses.look(step, last=step >= pace.end)
+        if loop.due_to_save:
+            losses.look(step, last=True)
+            loop.save(step, state.tensors)
     if not all(torch.isfinite(value).all() for value in parameters.values()):
-        raise _diverged(loop.phase, steps, math.nan, last)
+        raise _diverged(loop.phase, step, math.nan, state.last)
+
+
+@dataclass
+class _Losses:
+    """The losses of the steps since the last look. They stay on the device until then: no step waits for the one before."""
+
+    state: _State
+    loop: Loop
+    steps: list[int] = field(default_factory=list)
+    terms: list[Mapping[str, Tensor]] = field(default_factory=list)
+    looked_s: float = -math.inf
+
+    def note(self, step: int, terms: Mapping[str, Tensor]) -> None:
+        self.steps.append(step)
+        self.terms.append({name: term.detach() for name, term in terms.items()})
+
+    def look(self, done: int, *, last: bool) -> None:
+        """Judge and tell them, if it is time or nothing comes after.
+
+        Raises:
+            TrainingFailed: `diverged`.
+        """
+        if not self.steps or not (last or time.monotonic() - self.looked_s >= PROGRESS_S):
+            return
+        rows = torch.stack([torch.stack(list(terms.values())) for terms in self.terms]).tolist()
+        for step, terms, values in zip(self.steps, self.terms, rows, strict=True):
+            self.state.judge(sum(values), step, self.loop.phase)
+            named = dict(zip(terms, values, strict=True))
+            self.loop.note(Progress(self.loop.phase, step + 1, self.state.pace.end, self.state.last, named))
+        self.loop.tell(Progress(self.loop.phase, done, self.state.pace.end, self.state.last, named))
+        self.steps, self.terms, self.looked_s = [], [], time.monotonic()
 
 
 def _diverged(phase: Phase, step: int, loss: float, last: float) -> TrainingFailed:
@@ -137,29 +177,42 @@ def _diverged(phase: Phase, step: int, loss: float, last: float) -> TrainingFail
     )
 
 
-def _saver(
-    parameters: Mapping[str, Tensor], adam: torch.optim.Adam, first: float, last: float
-) -> Callable[[], dict[str, Tensor]]:
-    """Parameters and Adam's moments by name, copied when asked for: the loop goes on while they are written."""
+@dataclass
+class _State:
+    """All that a training is between two steps."""
 
-    def state() -> dict[str, Tensor]:
-        kept: dict[str, Tensor] = {"losses": torch.tensor([first, last], dtype=torch.float64)}
-        for name, value in parameters.items():
+    parameters: Mapping[str, Tensor]
+    adam: torch.optim.Adam
+    pace: Pace
+    first: float = math.nan
+    last: float = math.nan
+
+    def judge(self, loss: float, step: int, phase: str) -> None:
+        """Note the loss of a step; one that is not finite, or far above the first, ends the training."""
+        self.first = loss if math.isnan(self.first) else self.first
+        if not math.isfinite(loss) or loss > GROWTH_LIMIT * max(self.first, 1.0):
+            raise _diverged(phase, step, loss, self.last)
+        self.last = loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and Adam's moments by name, copied: the loop goes on while they are written."""
+        kept: dict[str, Tensor] = {
+            "losses": torch.tensor([self.first, self.last], dtype=torch.float64),
+            "scores": torch.tensor(self.pace.scores, dtype=torch.float64),
+        }
+        for name, value in self.parameters.items():
             kept[f"value.{name}"] = value
-            kept |= {f"adam.{slot}.{name}": moment for slot, moment in adam.state[value].items()}
+            kept |= {f"adam.{slot}.{name}": moment for slot, moment in self.adam.state[value].items()}
         return {name: value.detach().cpu().clone() for name, value in kept.items()}
 
-    return state
-
-
-def _restore(
-    checkpoint: Checkpoint, parameters: Mapping[str, Tensor], adam: torch.optim.Adam
-) -> tuple[int, float, float]:
-    for name, value in parameters.items():
-        value.detach().copy_(checkpoint.tensors[f"value.{name}"])
-        # Adam keeps its step counter on the CPU, its moments where the parameter is.
-        for slot in ("step", "exp_avg", "exp_avg_sq"):
-            kept = checkpoint.tensors[f"adam.{slot}.{name}"].clone()
-            adam.state[value][slot] = kept if slot == "step" else kept.to(value.device)
-    first, last = checkpoint.tensors["losses"].tolist()
-    return checkpoint.step, first, last
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Become what the checkpoint holds; returns its step."""
+        for name, value in self.parameters.items():
+            value.detach().copy_(checkpoint.tensors[f"value.{name}"])
+            # Adam keeps its step counter on the CPU, its moments where the parameter is.
+            for slot in ("step", "exp_avg", "exp_avg_sq"):
+                kept = checkpoint.tensors[f"adam.{slot}.{name}"].clone()
+                self.adam.state[value][slot] = kept if slot == "step" else kept.to(value.device)
+        self.first, self.last = checkpoint.tensors["losses"].tolist()
+        self.pace.scores[:] = checkpoint.tensors["scores"].tolist()
+        return checkpoint.step

@@ -14,6 +14,9 @@ from graftery.module import ModuleFile
 from graftery.nn.freezing import freeze
 from graftery.spec.fit import check_join
 
+CHUNK = 64
+"""Inputs that go through f at once: what its layers hold of hundreds of large images would not fit into memory."""
+
 
 @dataclass(frozen=True)
 class Nets:
@@ -34,8 +37,7 @@ class Nets:
     def features(self, x: Tensor) -> Tensor:
         """f(x), without a graph."""
         with torch.no_grad():
-            value: Tensor = self.category(x)
-        return value
+            return torch.cat([self.category(chunk) for chunk in torch.split(x, CHUNK)])
 
 
 class Composed(nn.Module):

@@ -17,8 +17,9 @@ from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.module import ModuleFile, trace
 from graftery.nn.adapters import make_adapter
 from graftery.spec.manifest import OutputMeaning
-from graftery.spec.plan import complete
-from graftery.spec.recipes import AGREEMENT_IMAGES, Source, TransplantRecipe
+from graftery.spec.plan import TEACHING, complete
+from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
+from graftery.transplant.bank import Bank
 from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
 from graftery.transplant.evaluation import agreement, judge
@@ -29,6 +30,7 @@ from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
 from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train
+from graftery.transplant.watching import watch
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,11 @@ class _Run:
         loop = hooks.phase_of("train", kept)
         semantics = self.given.meaning.semantics
         batches = self._batches(images)
+        rows = Bank.of(batches, self.nets.teacher, self.recipe)
 
         def one(recipe: TransplantRecipe, adapter: nn.Module, loop: Loop) -> None:
-            train(self.nets, adapter, batches, recipe=recipe, semantics=semantics, loop=loop)
+            watched = self._watched(adapter)
+            train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=watched)
 
         if not self.recipe.adapter.choose:
             adapter = self._adapter(self.recipe)
@@ -175,6 +179,12 @@ class _Run:
         """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
         drawn = replace(batches, size=AGREEMENT_IMAGES)(HELD_OUT_STEP).features
         return torch.cat([drawn, self.nets.features(self.noise(AGREEMENT_IMAGES, "choice").to(self.device))])
+
+    def _watched(self, adapter: nn.Module) -> Callable[[], float] | None:
+        """What should rise while h learns; direct-learn asks no teacher, and does all its steps."""
+        if not TEACHING & self.recipe.objectives.keys():
+            return None
+        return watch(self.nets, adapter, self.nets.features(self.noise(WATCHED_IMAGES, "watch").to(self.device)))
 
     def _inverted(self, hooks: Loop) -> Tensor:
         if hooks.resume is not None and "images" in hooks.resume.tensors:
@@ -233,7 +243,9 @@ class _Run:
         if nets.teacher is not None and meaning.semantics == "classification":
             features = nets.features(self.noise(AGREEMENT_IMAGES, "agreement").to(self.device))
             found["agreement"] = agreement(nn.Sequential(adapter, nets.task), nets.teacher, features)
-        hooks.tell(Progress("evaluate", 1, 1, 0.0))
+        done = Progress("evaluate", 1, 1, 0.0)
+        hooks.note(done)
+        hooks.tell(done)
         return found
 
     def _same_shape(self) -> bool:

@@ -26,10 +26,22 @@ Draw = Callable[[int, int], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Features [B, ...]; `labels` belong to the first `len(labels)` rows."""
+    """Features [B, ...]; `labels` belong to the first `len(labels)` rows.
+
+    What gT says of them is there where it was computed before: its output, the directions G [B, ...], and its gradient in
+    them, shaped like the features.
+    """
 
     features: Tensor
     labels: Tensor | None = None
+    teacher: Tensor | None = None
+    direction: Tensor | None = None
+    gradient: Tensor | None = None
+
+
+def shares(size: int, parts: int) -> list[int]:
+    """A batch's rows from each of its sources: as equal as can be."""
+    return [size // parts + (index < size % parts) for index in range(parts)]
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,13 @@ class Batches:
     category: Callable[[Tensor], Tensor]
     size: int
 
+    @property
+    def parts(self) -> int:
+        """How many sources there are."""
+        return len(self.draws) + len(self.features)
+
     def __call__(self, step: int) -> Batch:
-        parts = len(self.draws) + len(self.features)
-        counts = [self.size // parts + (index < self.size % parts) for index in range(parts)]
+        counts = shares(self.size, self.parts)
         given = [draw(step, count) for draw, count in zip(self.draws.values(), counts, strict=False)]
         ready = [draw(step, count) for draw, count in zip(self.features.values(), counts[len(given) :], strict=True)]
         computed = [self.category(torch.cat([inputs for inputs, _ in given]))] if given else []

@@ -17,6 +17,7 @@ from graftery.transplant import objectives
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.nets import Nets, differentiable_twice
 from graftery.transplant.opgraph import op_graph
+from graftery.transplant.pace import Pace
 from graftery.transplant.pseudo import Linear
 from graftery.transplant.sources import Batch
 
@@ -47,6 +48,7 @@ def train(
     recipe: TransplantRecipe,
     semantics: Semantics,
     loop: Loop,
+    score: Callable[[], float] | None = None,
 ) -> None:
     """Learn the adapter in place. f, gS and gT stay as they are, to the last bit.
 
@@ -57,6 +59,7 @@ def train(
         recipe: complete (`graftery.spec.plan.complete`).
         semantics: what the output means.
         loop: progress, checkpoints, resumption.
+        score: of the adapter as it is; it stops when this rises no more. None: it does all steps.
 
     Raises:
         TrainingFailed: `diverged`; `frozen_changed`.
@@ -73,7 +76,8 @@ def train(
         return {name: recipe.objectives[name] * loss for name, loss in losses.items()}  # type: ignore[index]
 
     with unchanged(*nets.all), differentiable_twice():
-        optimise(dict(adapter.named_parameters()), terms, recipe.steps, recipe.learning_rate, loop)
+        pace = Pace(recipe.steps, recipe.learning_rate, recipe.stop, score)
+        optimise(dict(adapter.named_parameters()), terms, pace, loop)
 
 
 def step_losses(
@@ -104,10 +108,14 @@ def step_losses(
         losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics)
     if nets.teacher is None or not TEACHING & named.keys():
         return losses
-    teacher = nets.teacher(features)
+    teacher = batch.teacher if batch.gradient is not None or not jacobian else None
+    teacher = nets.teacher(features) if teacher is None else teacher
     if "distillation" in named:
         losses["distillation"] = objectives.distillation(student, teacher.detach(), semantics, recipe.temperature)
-    if jacobian:
+    if jacobian and batch.direction is not None and batch.gradient is not None:
+        d_student = objectives.input_gradient(student, features, batch.direction, create_graph=True)
+        losses["back_distillation"] = objectives.back_distillation(d_student, batch.gradient)
+    elif jacobian:
         losses["back_distillation"] = _back_distillation(features, student, teacher, recipe.seed, step)
     if linears is not None:
         matched = objectives.moment_mismatch(student, teacher.detach())

@@ -10,10 +10,11 @@ import torch
 from graftery.errors import TrainingFailed
 from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.loop import Loop, Progress, optimise
+from graftery.transplant.pace import Pace
 
 
 def _bowl(x: torch.Tensor, **options: Any) -> None:
-    optimise({"x": x}, lambda step: {"square": x.square().sum()}, options.pop("steps", 200), 0.1, **options)
+    optimise({"x": x}, lambda step: {"square": x.square().sum()}, Pace(options.pop("steps", 200), 0.1), **options)
 
 
 def test_the_loop_goes_down_and_after_is_done_each_step() -> None:
@@ -56,7 +57,7 @@ def test_the_history_has_about_fifty_entries() -> None:
 def test_divergence_is_told_with_the_last_finite_loss(losses: list[float], said: str) -> None:
     x = torch.ones(1, requires_grad=True)
     with pytest.raises(TrainingFailed, match=said) as caught:
-        optimise({"x": x}, lambda step: {"l": (0 * x).sum() + losses[step]}, len(losses), 0.1, Loop("train"))
+        optimise({"x": x}, lambda step: {"l": (0 * x).sum() + losses[step]}, Pace(len(losses), 0.1), Loop("train"))
     assert caught.value.code == "diverged"
 
 
