@@ -92,7 +92,7 @@ def test_a_broken_choice_goes_on_and_ends_at_the_same_bits() -> None:
         *[("inversion", step + 1) for step in range(3)],
         *[("train", step + 1) for step in range(6)] * 2,
     ]
-    for index in (1, 5, 8, 11, 14):
+    for index in (1, 5, 11):
         steps: list[Checkpoint] = []
         resumed = _run(SHORT, (1, 2), resume=kept[index], checkpoint=steps.append, checkpoint_s=0.0)
         assert resumed.adapter.content_digest == unbroken.adapter.content_digest, index
