@@ -15,6 +15,7 @@ from graftery.module import ModuleFile, trace
 from graftery.spec.certificate import CertificateOut
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import NetworkParts, OutputMeaning
+from graftery.transplant import compose
 from graftery.transplant.certificate import Probes
 from registry import catalogue, jobs
 from registry.models import Version
@@ -192,6 +193,7 @@ def test_a_bit_that_flips_meanwhile_is_found(world: World, ref: str, capsys: pyt
     document = world.keep(found)
     assert [each["network"] for each in document["different"]] == (["older:1"] if ref == "h" else ["old:1", "older:1"])
     assert "damaged" in document["different"][0]["reason"]
+    assert document["identical"] == document["networks"] - len(document["different"])
     assert world.out("older").replays[0].same is False
 
 
@@ -215,14 +217,19 @@ class _Shifted(torch.nn.Module):
 
 @SQLITE
 def test_on_another_device_class_a_tolerance_has_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.certify()
     certifier = world.certifier()
-    here = certifying.device_class("cpu")
-    monkeypatch.setattr(
-        "graftery.transplant.certificate.device_class", lambda _: here.model_copy(update={"model": "another"})
-    )
-    found = certifier.after(world.path("h"))
-    assert {(r["compared"], r["same"]) for r in found["replays"].values()} == {("tolerance", True)}
+    certifier.before()
+    there = certifying.device_class("cpu").model_copy(update={"model": "another"})
+    monkeypatch.setattr("graftery.transplant.certificate.device_class", lambda _: there)
+    monkeypatch.setattr(certifying, "compose", lambda f, h, g: torch.nn.Sequential(compose(f, h, g), _Shifted()))
+    document = world.keep(certifier.after(world.path("h")))
+    assert {key: document[key] for key in ("networks", "identical", "within_tolerance", "different")} == {
+        "networks": 2,
+        "identical": 0,
+        "within_tolerance": 2,
+        "different": [],
+    }
+    assert [(r.compared, r.same, r.identical) for r in world.out("old").replays] == [("tolerance", True, False)]
 
 
 @SQLITE
