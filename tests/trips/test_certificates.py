@@ -143,7 +143,7 @@ def test_a_module_that_was_exchanged_with_its_digest_is_found_by_the_replay(
 
 
 def test_a_job_whose_worker_is_killed_has_its_certificate(own: Service, client: Client, transplanted: JobOut) -> None:
-    recipe = {**QUICK, "steps": 1500}
+    recipe = {**QUICK, "steps": 1500, "stop": {"patience": 0}}
     job = client.transplant("new", "shared-is", name="killed", recipe=recipe)
     next(event for event in client.watch(job) if event.data.get("phase") == "train")
     supervisor = psutil.Process(own.process.pid)

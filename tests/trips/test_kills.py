@@ -18,7 +18,8 @@ from tests.support.service import Service, serving
 
 pytestmark = [pytest.mark.trips, pytest.mark.slow, pytest.mark.timeout(480)]
 KILLS = 10
-RECIPE = {"steps": 1500, "batch": 16, "inversion": {"steps": 20, "images": 32}}
+# It does all of its steps: a run that stops by itself might be over before it is killed.
+RECIPE = {"steps": 1500, "batch": 16, "inversion": {"steps": 20, "images": 32}, "stop": {"patience": 0}}
 
 
 @pytest.fixture(scope="module")
