@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.events import EventHub
 from app.metrics import Metrics
+from app.prechecks import Prechecks
 from app.verifier import Verifier
 from graftery.spec.names import (
     ALIAS_PATTERN,
@@ -39,6 +40,7 @@ class Service:
     database: Database
     store: Store
     verifier: Verifier
+    prechecks: Prechecks
     hub: EventHub
     metrics: Metrics
     # Uploads wait here for a verifier, so that waiting holds no thread.

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 import anyio
 from fastapi import FastAPI, Request, Response
 
-from app import errors, openapi
+from app import errors, openapi, prechecks
 from app.deps import Replayed, Service
 from app.events import EventHub
 from app.metrics import Metrics
 from app.middleware import HeadAsGet, JsonBodyLimit, RequestContext
+from app.prechecks import Prechecks
 from app.routes import aliases, certificates, health, jobs, modules, networks, samples, teachers, versions
 from app.verifier import Verifier
 from graftery import __version__
@@ -59,11 +60,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _service(settings: Settings) -> Service:
     database = Database(settings.database)
+    store = Store(settings)
     return Service(
         settings=settings,
         database=database,
-        store=Store(settings),
+        store=store,
         verifier=Verifier(settings.limits, settings.verifiers),
+        prechecks=Prechecks(store, prechecks.children(settings), max(1, settings.prechecks)),
         hub=EventHub(database),
         metrics=Metrics(database),
         verifying=anyio.CapacityLimiter(settings.verifiers),
@@ -75,11 +78,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     if "registry" in service.settings.planes:
         service.verifier.start()
+        service.prechecks.start()
     try:
         yield
     finally:
         await service.hub.close()
         service.verifier.close()
+        service.prechecks.close()
         service.database.dispose()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -19,8 +20,16 @@ from registry import catalogue, jobs
 from registry.models import Job, Version
 
 
-def submit(session: Session, request: TransplantRequest) -> Job:
-    """Pin every reference, check that the parts can be joined, complete the recipe, and queue the job.
+@dataclass(frozen=True)
+class Planned:
+    """A request that can work: role to version of all it names and of gT, and the complete recipe."""
+
+    parts: dict[str, Version]
+    recipe: TransplantRecipe
+
+
+def plan(session: Session, request: TransplantRequest) -> Planned:
+    """Pin every reference, check that the parts can be joined, complete the recipe.
 
     Raises:
         NotFound: a reference names nothing, or something yanked.
@@ -30,27 +39,39 @@ def submit(session: Session, request: TransplantRequest) -> Job:
     """
     names.check_in(session, {request.name: ("network",), f"{request.name}-adapter": ("adapter",)})
     parts = _resolved(session, request)
-    teacher_task = parts.get("teacher_task")
-    check_join(
-        manifest_of(parts["category"]),
-        manifest_of(parts["task"]),
-        manifest_of(teacher_task) if teacher_task is not None else None,
-        with_adapter=True,
-        force=request.force,
-    )
-    if request.teacher_task is not None and teacher_task is not None and not request.force:
-        _check_own_task(session, parts["category"], teacher_task)
+    check_parts(session, parts["category"], parts["task"], parts.get("teacher_task"), force=request.force)
     _check_sets(parts)
     recipe = _recipe(request.recipe, parts)
     if "samples" in parts and "direct" in recipe.objectives:
         _check_taught(parts["samples"], parts["task"], recipe)
+    return Planned(parts, recipe)
+
+
+def submit(session: Session, request: TransplantRequest) -> Job:
+    """Queue the job of a request. Raises as `plan` does."""
+    planned = plan(session, request)
     return jobs.submit(
         session,
         kind="transplant",
         request=request.model_dump(mode="json", exclude_none=True),
-        pinned={role: version.pin for role, version in parts.items()},
-        recipe=json_of(recipe),
+        pinned={role: version.pin for role, version in planned.parts.items()},
+        recipe=json_of(planned.recipe),
     )
+
+
+def check_parts(
+    session: Session, category: Version, task: Version, teacher_task: Version | None, *, force: bool
+) -> None:
+    """Refuse modules that no adapter joins, and a gT that is not f's.
+
+    Raises:
+        Misfit: shapes, preprocessing or meanings disagree.
+        Conflict: `conflict`: gT was cut from another teacher.
+    """
+    taught = manifest_of(teacher_task) if teacher_task is not None else None
+    check_join(manifest_of(category), manifest_of(task), taught, with_adapter=True, force=force)
+    if teacher_task is not None and not force:
+        _check_own_task(session, category, teacher_task)
 
 
 def _check_own_task(session: Session, category: Version, teacher_task: Version) -> None:

@@ -1,37 +1,20 @@
 """A pool of warm processes that check uploads, so that a stranger's file never meets this process, its memory or torch.
 
-Each child is `python -m graftery.module.verify --serve`: JSON lines in, JSON lines out. It sets its own memory and CPU
-limits for each file; the wall limit is kept here. A child that is late or dead is replaced, and its file refused. A
-child ends when its stdin does, so that none outlives this process, however that ends.
+Each child is `python -m graftery.module.verify --serve` (`app.children`).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import selectors
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import structlog
-
-from graftery.errors import GrafteryError, ModuleFileError, Unavailable
-from graftery.spec.limits import MIB, Limits
-
-log = structlog.get_logger("graftery.verifier")
+from app.children import Children
+from graftery.spec.limits import Limits
 
 COMMAND = (sys.executable, "-m", "graftery.module.verify", "--serve")
-START_S = 180.0  # importing torch takes 6 s on a quiet machine, and minutes on a busy one with a cold disk
-MAX_LINE_BYTES = 64 * MIB
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -56,25 +39,11 @@ class Split:
     tasks: dict[str, CheckedPart]
 
 
-class Verifier:
+class Verifier(Children):
     """Checks files in child processes, as many at once as it has children; the callers wait their turn in threads."""
 
     def __init__(self, limits: Limits, size: int = 1, command: tuple[str, ...] = COMMAND) -> None:
-        self._limits = limits
-        self._ids = iter(range(1, sys.maxsize))
-        self._children = [_Child(command) for _ in range(size)]
-        self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
-        for child in self._children:
-            self._idle.put(child)
-
-    def start(self) -> None:
-        """Begin to warm every child; does not wait for them."""
-        for child in self._children:
-            child.start()
-
-    def close(self) -> None:
-        for child in self._children:
-            child.stop()
+        super().__init__(limits, size, command, "the check of this file")
 
     def verify(self, path: Path) -> Checked:
         """Check a module file.
@@ -83,42 +52,18 @@ class Verifier:
             ModuleFileError: with the code of the check that refused it; `verify_limit` when it took too long or too much.
             Unavailable: no child could be started.
         """
-        return _checked(self._ask("verify", path))
+        return _checked(self.ask("verify", str(path)))
 
     def split(self, path: Path, cut: str, out_dir: Path) -> Split:
         """Check a teacher's file and cut it; the parts are written, checked, to `out_dir`. Raises as `verify` does."""
-        found = self._ask("split", path, cut=cut, out_dir=str(out_dir))
+        found = self.ask("split", str(path), cut=cut, out_dir=str(out_dir))
         tasks = {name: _checked_part(task) for name, task in found["tasks"].items()}
         return Split(_checked(found["teacher"]), _checked_part(found["category"]), tasks)
 
     def samples(self, path: Path) -> dict[str, Any]:
         """Check a sample set; gives the JSON value of its `SamplesFacts`. Raises as `verify` does."""
-        facts: dict[str, Any] = self._ask("samples", path)["facts"]
+        facts: dict[str, Any] = self.ask("samples", str(path))["facts"]
         return facts
-
-    def _ask(self, action: str, path: Path, **arguments: str) -> dict[str, Any]:
-        request = {
-            "id": next(self._ids),
-            "action": action,
-            "path": str(path),
-            "limits": self._limits.model_dump(mode="json"),
-            **arguments,
-        }
-        with self._child() as child:
-            answer = child.ask(request, self._limits.wall_s)
-        refusal = answer.get("problem")
-        if refusal is not None:
-            raise ModuleFileError(refusal.pop("message"), **refusal)
-        found: dict[str, Any] = answer["ok"]
-        return found
-
-    @contextmanager
-    def _child(self) -> Iterator[_Child]:
-        child = self._idle.get()
-        try:
-            yield child
-        finally:
-            self._idle.put(child)
 
 
 def _checked(found: Mapping[str, Any]) -> Checked:
@@ -127,102 +72,3 @@ def _checked(found: Mapping[str, Any]) -> Checked:
 
 def _checked_part(found: Mapping[str, Any]) -> CheckedPart:
     return CheckedPart(found["manifest"], found["facts"], Path(found["path"]))
-
-
-class _Child:
-    """One process, started when it is first needed and again whenever it has died. One caller at a time."""
-
-    def __init__(self, command: tuple[str, ...]) -> None:
-        self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""
-        self._warm = False
-        self._starting = threading.Lock()
-
-    def start(self) -> subprocess.Popen[bytes]:
-        with self._starting:
-            if self._process is None or self._process.poll() is not None:
-                self.stop()
-                self._process = subprocess.Popen(
-                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), bufsize=0
-                )
-            return self._process
-
-    def stop(self) -> None:
-        process, self._process, self._unread, self._warm = self._process, None, b"", False
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in _pipes(process):
-            pipe.close()
-
-    def ask(self, request: dict[str, Any], wall_s: float) -> dict[str, Any]:
-        """One question, one answer; a child that does not give it within `wall_s` is ended."""
-        self._ready()
-        try:
-            return self._answer(request, wall_s)
-        except (TimeoutError, EOFError, OSError) as error:
-            late = isinstance(error, TimeoutError)
-            log.warning("verifier ended", action=request["action"], late=late)
-            self.stop()
-            self.start()  # warm again by the time the next file comes
-            reason = f"took more than {wall_s:g} s" if late else "ran over its memory or CPU time"
-            raise ModuleFileError(
-                f"the check of this file {reason}", code="verify_limit", hint="send a smaller net, or raise the limits"
-            ) from error
-        except ValueError as error:
-            self.stop()
-            raise GrafteryError("the verifier gave an answer that is no JSON", code="internal") from error
-
-    def _ready(self) -> None:
-        process = self.start()
-        if self._warm:
-            return
-        try:
-            self._line(process, time.monotonic() + START_S)
-        except (TimeoutError, EOFError, OSError) as error:
-            self.stop()
-            raise Unavailable("the process that checks uploads does not start") from error
-        self._warm = True
-
-    def _answer(self, request: dict[str, Any], wall_s: float) -> dict[str, Any]:
-        process = self.start()
-        stdin, _ = _pipes(process)
-        stdin.write(json.dumps(request).encode() + b"\n")
-        deadline = time.monotonic() + wall_s
-        while True:
-            answer: dict[str, Any] = json.loads(self._line(process, deadline))
-            if answer.get("id") == request["id"]:
-                return answer
-
-    def _line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
-        """The next line of the child's output; TimeoutError past the deadline, EOFError when the child has ended."""
-        _, out = _pipes(process)
-        pieces, size, ended = [self._unread], len(self._unread), b"\n" in self._unread
-        with selectors.DefaultSelector() as selector:
-            selector.register(out, selectors.EVENT_READ)
-            while not ended:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
-                read = os.read(out.fileno(), 65_536)
-                pieces.append(read)
-                size, ended = size + len(read), b"\n" in read
-                if not read or size > MAX_LINE_BYTES:
-                    raise EOFError
-        # Joined once: added up one by one, an answer of many MiB would hold this process up for seconds.
-        line, _, self._unread = b"".join(pieces).partition(b"\n")
-        return line
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    """The child's stdin and stdout, which Popen types as perhaps missing."""
-    if process.stdin is None or process.stdout is None:
-        raise BrokenPipeError
-    return process.stdin, process.stdout
-
-
-def _environment() -> dict[str, str]:
-    """What a child may know: nothing of the service's passwords; one thread, no GPU."""
-    kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name.startswith("PYTHON")}
-    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
 
     limits: Limits = Field(default_factory=Limits)
     verifiers: int = Field(1, ge=1, le=64, description="Processes that check uploads")
+    prechecks: int = Field(1, ge=0, le=64, description="Processes that look at a transplant before it; 0: none does")
+    precheck_wait_s: float = Field(
+        3.0, ge=0, le=60, description="How long an answer waits for its pre-check; what takes longer is asked for later"
+    )
     free_bytes: int = Field(64 * 1024**2, ge=0, description="Refuse an upload that would leave less free than this")
 
     lease_s: float = Field(15.0, gt=0, description="A job whose worker is silent for this long is taken by another")

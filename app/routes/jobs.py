@@ -48,10 +48,10 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def accepted(work: Work, row: Job) -> Response:
-    """202 with the job and where to find it; a worker is woken after the commit."""
+def accepted(work: Work, row: Job, out: JobOut | None = None) -> Response:
+    """202 with the job (as `out` tells it) and where to find it; a worker is woken after the commit."""
     work.after_commit.append(partial(queue.wake, work.service.settings, row.id))
-    return work.answer(jobs.job_out(row), status=202, location=f"/v1/jobs/{row.id}")
+    return work.answer(out or jobs.job_out(row), status=202, location=f"/v1/jobs/{row.id}")
 
 
 @router.get("/jobs", responses=problems())

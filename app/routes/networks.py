@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
 
 from app import transplants
 from app.composing import compose
-from app.deps import Posting
+from app.deps import Posting, Service, ServiceDep
 from app.errors import problems
+from app.prechecks import Wanted, wanted
 from app.routes.jobs import accepted
-from graftery.spec.wire import JobOut, NetworkRequest, TransplantRequest, VersionOut
-from registry import catalogue
+from graftery.errors import GrafteryError
+from graftery.spec.recipes import AdapterRecipe
+from graftery.spec.wire import NetworkRequest, PrecheckOut, Ref, TransplantOut, TransplantRequest, VersionOut
+from registry import catalogue, jobs
 
 router = APIRouter(prefix="/v1", tags=["networks"])
 
@@ -37,13 +43,64 @@ def create_network(work: Posting, request: NetworkRequest) -> Response:
 @router.post(
     "/transplants",
     status_code=202,
-    response_model=JobOut,
+    response_model=TransplantOut,
     responses=problems(*REFERENCES, *MISFITS, "recipe_invalid", "samples_missing", "samples_invalid"),
 )
-def create_transplant(work: Posting, request: TransplantRequest) -> Response:
+async def create_transplant(work: Posting, service: ServiceDep, request: TransplantRequest) -> Response:
     """Learn an adapter between a category module and a task module, and compose the network NAME of the three.
 
     What cannot work is refused here: shapes that no adapter joins, meanings that disagree, a recipe without its data.
-    References are pinned now; what their names point at later does not matter to the job.
+    References are pinned now; what their names point at later does not matter to the job. `precheck` has what is known
+    before the job runs, if that is found out within seconds; else `GET /v1/prechecks` has it later.
     """
-    return accepted(work, transplants.submit(work.session, request))
+    # Before the transaction, which must not be open while one waits.
+    asked = await run_in_threadpool(_asked, service, request)
+    found = None if asked is None else await service.prechecks.look(asked, service.settings.precheck_wait_s)
+
+    def queue() -> Response:
+        row = transplants.submit(work.session, request)
+        return accepted(work, row, TransplantOut(**jobs.job_out(row).model_dump(), precheck=found))
+
+    return await run_in_threadpool(queue)
+
+
+def _asked(service: Service, request: TransplantRequest) -> Wanted | None:
+    """The pre-check of a request; None for one that is refused, which its own transaction does."""
+    with service.database.read() as session:
+        try:
+            planned = transplants.plan(session, request)
+        except GrafteryError:
+            return None
+        adapter, seed = request.recipe.adapter, planned.recipe.seed
+        return wanted(session, planned.parts["category"], planned.parts["task"], adapter, seed)
+
+
+@router.get("/prechecks", responses=problems(*REFERENCES[:3], "conflict", *MISFITS[:4]))
+async def get_precheck(
+    *,
+    service: ServiceDep,
+    category: Annotated[Ref, Query(description="f")],
+    task: Annotated[Ref, Query(description="gS")],
+    teacher_task: Annotated[Ref | None, Query(description="gT; only that it fits is checked")] = None,
+    seed: Annotated[int, Query(ge=0, lt=2**53, description="Of the noise")] = 0,
+    layers: Annotated[
+        int | None, Query(ge=1, le=8, description="Of the adapter; by default as a transplant has it")
+    ] = None,
+    force: Annotated[bool, Query(description="Also where preprocessing or meanings disagree")] = False,
+) -> PrecheckOut:
+    """What is known before a transplant: the adapter that the shapes need, and how like f is to those that feed gS already.
+
+    The same modules and seed give the same numbers. A pre-check takes seconds: where it is `running`, ask again.
+    """
+
+    def look() -> Wanted:
+        with service.database.read() as session:
+            f = catalogue.resolve(session, category, kinds={"category"}, for_pin=True)
+            shared = catalogue.resolve(session, task, kinds={"task"}, for_pin=True)
+            own = (
+                None if teacher_task is None else catalogue.resolve(session, teacher_task, kinds={"task"}, for_pin=True)
+            )
+            transplants.check_parts(session, f, shared, own, force=force)
+            return wanted(session, f, shared, AdapterRecipe(layers=layers), seed)
+
+    return await service.prechecks.look(await run_in_threadpool(look), service.settings.precheck_wait_s)

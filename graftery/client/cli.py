@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import browse, change, publish, use, verify, work
+from graftery.client.commands import browse, change, precheck, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "compose": change.compose,
     },
     "Work": {
+        "precheck": precheck.precheck,
         "transplant": work.transplant,
         "jobs": work.jobs,
         "watch": work.watch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -11,7 +12,20 @@ from graftery.client.events import PATIENCE_S, follow
 from graftery.client.verbs import Verbs, request_of
 from graftery.errors import Conflict
 from graftery.spec.recipes import TransplantRecipe
-from graftery.spec.wire import FINAL_STATES, CollectRequest, JobEvent, JobKind, JobOut, JobState, TransplantRequest
+from graftery.spec.wire import (
+    FINAL_STATES,
+    CollectRequest,
+    JobEvent,
+    JobKind,
+    JobOut,
+    JobState,
+    PrecheckOut,
+    TransplantOut,
+    TransplantRequest,
+)
+
+PRECHECK_PATIENCE_S = 120.0
+_ASK_AGAIN_S = 0.5
 
 JobRef: TypeAlias = JobOut | str
 """A job or its id."""
@@ -31,7 +45,7 @@ class JobVerbs(Verbs):
         evaluate_on: str | None = None,
         alias: str | None = None,
         force: bool = False,
-    ) -> JobOut:
+    ) -> TransplantOut:
         """Ask for an adapter between a category module and a task module that other categories share.
 
         Args:
@@ -46,7 +60,7 @@ class JobVerbs(Verbs):
             alias: of the network, to point at the new version.
             force: join although preprocessing or meanings disagree.
         Returns:
-            The queued job, its references pinned.
+            The queued job, its references pinned; `precheck` is what is known before it runs.
         Raises:
             Misfit: before a job exists, where no adapter can join the two.
         """
@@ -58,7 +72,40 @@ class JobVerbs(Verbs):
         wanted = request_of(TransplantRequest, said)
         # Only what was said: what is left out is for the service to choose.
         body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-        return parse(JobOut, self._transport.post("/v1/transplants", body))
+        return parse(TransplantOut, self._transport.post("/v1/transplants", body))
+
+    def precheck(
+        self,
+        category: str,
+        task: str,
+        *,
+        teacher_task: str | None = None,
+        seed: int = 0,
+        layers: int | None = None,
+        force: bool = False,
+        patience_s: float = PRECHECK_PATIENCE_S,
+    ) -> PrecheckOut:
+        """What is known before a transplant: which adapter it needs, and how like f is to what the task module is used to.
+
+        Args:
+            category, task, teacher_task: references, as for `transplant`.
+            seed: of the noise; the same modules and seed give the same numbers.
+            layers: of the adapter; by default as a transplant has it.
+            force: also where preprocessing or meanings disagree.
+            patience_s: how long to ask again while it is being made; 0: not at all.
+        Returns:
+            No accuracy: what its numbers mean is told by `PrecheckOut`. Its status is `running` where patience was over.
+        Raises:
+            Misfit: where no adapter can join the two.
+        """
+        said = {"category": category, "task": task, "teacher_task": teacher_task, "seed": seed, "layers": layers}
+        said |= {"force": True} if force else {}
+        until = time.monotonic() + patience_s
+        while True:
+            found = parse(PrecheckOut, self._transport.get("/v1/prechecks", **said))
+            if found.status != "running" or time.monotonic() >= until:
+                return found
+            time.sleep(_ASK_AGAIN_S)
 
     def collect(self, *, dry_run: bool = False) -> JobOut:
         """Ask for a job that frees the bytes that nothing names any more."""

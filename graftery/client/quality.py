@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from graftery.spec.wire import PrecheckOut
 
 _INTERVAL = "_interval"
 _DIFFERENCE = "adapter_minus_teacher_interval"
@@ -25,6 +27,33 @@ def metrics_entries(metrics: Mapping[str, Any], prefix: str = "") -> Entries:
         found += _group(f"{prefix} {key}", value, ranges.get(f"{key}{_INTERVAL}", {}))
     found += _difference(metrics, ranges.get(_DIFFERENCE))
     return [*found, ("agreement", f"{_numbers(agreement)}  ({_OF_NOISE})")] if agreement else found
+
+
+def precheck_entries(found: PrecheckOut) -> Entries:
+    """What is known before a transplant, a line a fact."""
+    if found.status != "ready":
+        return [("pre-check", f"{found.status}{f': {found.reason}' if found.reason else ''}")]
+    fits = "fits as it is" if found.identity else "does not fit as it is"
+    return [
+        ("features", f"{_shape(found.features)} {fits} where the task takes {_shape(found.wanted)}"),
+        ("adapter", f"{', '.join(found.layers or ())}: {found.parameters:,} parameters"),
+        ("likeness", _likeness(found.residual, found.cka, found.reason)),
+        *((f"  to {near.name}", _likeness(near.residual, near.cka, near.reason)) for near in found.neighbours),
+        *([("", f"on {found.images} noise images; a hint, not an accuracy")] if found.neighbours else []),
+    ]
+
+
+def _likeness(residual: float | None, cka: float | None, reason: str | None) -> str:
+    known = [
+        f"residual {_number(residual)}" if residual is not None else "",
+        f"CKA {_number(cka)}" if cka is not None else "",
+        f"not measured: {reason}" if residual is None and reason else "",
+    ]
+    return "  ".join(part for part in known if part)
+
+
+def _shape(sizes: Sequence[int | None] | None) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in sizes or ())}]"
 
 
 def _group(label: str, values: Mapping[str, Any], ranges: Mapping[str, Any]) -> Entries:

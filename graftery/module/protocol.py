@@ -1,7 +1,8 @@
-"""The verifier's child: requests as JSON lines on stdin, answers as JSON lines on stdout.
+"""A child that works on strangers' files: requests as JSON lines on stdin, answers as JSON lines on stdout.
 
 A warm child answers in milliseconds what a cold one needs seconds of imports for. One request runs at a time, under the
-bounds of `graftery.module.bounds`; it ends when stdin ends.
+bounds of `graftery.module.bounds`; it ends when stdin ends. The actions here are the verifier's; others may be served
+in the same way (`graftery.transplant.prechecking`).
 """
 
 from __future__ import annotations
@@ -27,32 +28,37 @@ from graftery.module.verification import examine
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import Manifest, OutputSpec, TensorSpec, json_of
 
+Action = Callable[[Mapping[str, Any], Limits], dict[str, Any]]
 
-def serve() -> None:
-    """Answer requests until stdin ends. The first line out is `{"ready": true}`."""
+
+def serve(actions: Mapping[str, Action] | None = None) -> None:
+    """Answer requests until stdin ends, by default the verifier's. The first line out is `{"ready": true}`."""
     answers = _own_stdout()
     torch.set_num_threads(1)  # The limit on processor time counts every thread.
     warm_up()
     _say(answers, {"ready": True})
     for line in sys.stdin:
-        _say(answers, answer(line))
+        _say(answers, answer(line, actions))
 
 
-def answer(line: str) -> dict[str, Any]:
-    """The answer to one request: `{"id", "ok": {...}}` or `{"id", "problem": {...}}`."""
+def answer(line: str, actions: Mapping[str, Action] | None = None) -> dict[str, Any]:
+    """The answer to one request: `{"id", "ok": {...}}` or `{"id", "problem": {...}}`.
+
+    A request names its `action`, the file at `path`, and any others as `files`, name to path: all count for its bounds.
+    """
     ref = None
     try:
         request = json.loads(line)
         ref = request["id"]
         limits = Limits.model_validate(request.get("limits") or {})
-        action = _ACTIONS[request["action"]]
-        size = Path(request["path"]).stat().st_size
-    except (ValueError, LookupError, TypeError, OSError) as error:
+        action = (_ACTIONS if actions is None else actions)[request["action"]]
+        sizes = [Path(path).stat().st_size for path in (request["path"], *request.get("files", {}).values())]
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         return {"id": ref, "problem": problem(GrafteryError(f"the request cannot be read: {error!r}"[:300]))}
     try:
         # A split checks three files or more: the whole and its parts, which take twice the time of the whole.
-        files = 3 if action is _split else 1
-        with bounded(min(size, limits.file_bytes), limits, files=files):
+        files = 3 if action is _split else len(sizes)
+        with bounded(sum(min(size, limits.file_bytes) for size in sizes), limits, files=files):
             return {"id": ref, "ok": action(request, limits)}
     except GrafteryError as error:
         return {"id": ref, "problem": problem(error)}
@@ -127,7 +133,7 @@ def _written(part: ModuleFile, path: Path, limits: Limits) -> dict[str, Any]:
     return {"path": str(path), **checked}
 
 
-_ACTIONS: Mapping[str, Callable[[Mapping[str, Any], Limits], dict[str, Any]]] = {
+_ACTIONS: Mapping[str, Action] = {
     "verify": _verify,
     "split": _split,
     "samples": _samples,

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.serve == bool(options.file):
         parser.error("give a file, or --serve")
     if options.serve:
-        threading.Thread(target=_end_with, args=(os.getppid(),), name="lifeline", daemon=True).start()
+        end_with_parent()
     # After the arguments are read: these load torch.
     from graftery.errors import GrafteryError
     from graftery.module.protocol import problem, serve
@@ -43,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _end_with(parent: int) -> None:
+def end_with_parent() -> None:
     """End when the process that started this one is gone: the end of stdin is not seen while torch loads or a file is checked."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="lifeline", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
     os._exit(0)

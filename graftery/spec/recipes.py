@@ -19,6 +19,16 @@ BOOTSTRAP_RESAMPLES = 1000
 """Times that the samples to measure on are drawn anew."""
 BOOTSTRAP_LEVEL = 0.95
 """Share of the resamples that an interval holds."""
+PRECHECK_NEIGHBOURS = 3
+"""Category modules of the same task that f is compared with before a transplant, at most."""
+PRECHECK_IMAGES = (32, 1024)
+"""Noise images of a pre-check, at least and at most; half of them only to test the map that the others gave."""
+PRECHECK_VALUES = 2**23
+"""At most as many input values in these images, but for their least number: the time of large inputs."""
+PRECHECK_POSITIONS = 256
+"""Positions of a feature map, evenly spread, that are compared; beside each other they say the same."""
+PRECHECK_RIDGE = 1e-4
+"""Of the linear map, relative to the mean variance of f's channels."""
 SKETCH_DIRECTIONS = 64
 """Principal directions that a sketch keeps."""
 SKETCH_ELEMENTS = 2**22

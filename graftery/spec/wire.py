@@ -232,6 +232,44 @@ class JobOut(Wire):
     retry_of: str | None = None
 
 
+class PrecheckNeighbour(Wire):
+    """f beside a category module that feeds the task already, at the task's input, on the same noise."""
+
+    name: str = Field(description="The network that both are in", examples=["animals-is-teacher:1"])
+    residual: float | None = Field(
+        None, description="Variance of its features that no 1x1 linear map of f's explains, on other noise; 0: none"
+    )
+    cka: float | None = Field(None, description="Linear CKA of both features: 1, the same up to rotation and scale")
+    reason: str | None = Field(None, description="Why a number is null")
+
+
+class PrecheckOut(Wire):
+    """What is known before a transplant, without labels. Nothing of it is an accuracy; null: not measured, see `reason`."""
+
+    status: Literal["ready", "running", "unavailable"] = Field(
+        description="running: GET /v1/prechecks has it later; unavailable: it could not be made, see `reason`"
+    )
+    reason: str | None = None
+    seed: int = 0
+    features: list[int] | None = Field(None, description="Shape of f's features, without the batch")
+    wanted: list[int | None] | None = Field(None, description="Shape of the task's input; null: a free size")
+    identity: bool | None = Field(None, description="f's features fit the task's input as they are")
+    layers: list[str] | None = Field(
+        None, description="Of the adapter that joins them", examples=[["3x3 convolution 48 to 48"]]
+    )
+    parameters: int | None = Field(None, description="Numbers that are learned")
+    images: int | None = Field(None, description="Noise images that were compared")
+    residual: float | None = Field(None, description="The least of the neighbours'")
+    cka: float | None = Field(None, description="The greatest of the neighbours'")
+    neighbours: list[PrecheckNeighbour] = []
+
+
+class TransplantOut(JobOut):
+    """The job of a transplant as it was queued, and what is known before it runs."""
+
+    precheck: PrecheckOut | None = None
+
+
 class JobEvent(Wire):
     """One event of a job; `seq` counts from 1 within the job and is the SSE id."""
 

@@ -5,6 +5,18 @@ from graftery.transplant.evaluation import evaluate
 from graftery.transplant.loop import Progress
 from graftery.transplant.moments import sketch
 from graftery.transplant.nets import compose
+from graftery.transplant.precheck import Neighbour, Precheck, precheck
 from graftery.transplant.run import Transplant, transplant
 
-__all__ = ["Checkpoint", "Progress", "Transplant", "compose", "evaluate", "sketch", "transplant"]
+__all__ = [
+    "Checkpoint",
+    "Neighbour",
+    "Precheck",
+    "Progress",
+    "Transplant",
+    "compose",
+    "evaluate",
+    "precheck",
+    "sketch",
+    "transplant",
+]

@@ -99,6 +99,19 @@ def networks_of(session: Session, category: Version) -> list[Version]:
     return [network for network in served if network and (network.parts or {}).get("category") == category.digest]
 
 
+def networks_with_task(session: Session, task: Version, limit: int) -> list[tuple[Version, NetworkVersions]]:
+    """Networks with this task module's bytes and their parts: first those without an adapter, then the newest.
+
+    Yanked ones are left out.
+    """
+    made = select(Edge.child_id).join(Version, Version.id == Edge.parent_id)
+    made = made.where(Version.digest == task.digest, Edge.role == "task")
+    adapted = select(Edge.child_id).where(Edge.child_id == Version.id, Edge.role == "adapter").exists()
+    query = select(Version).where(Version.id.in_(made), Version.parts.is_not(None), Version.yanked_at.is_(None))
+    found = session.scalars(query.order_by(adapted, Version.id.desc()).limit(limit))
+    return [(network, network_parts(session, network)) for network in found]
+
+
 def served_categories(session: Session) -> list[Version]:
     """The category modules that a network is composed of, by name and number; not the yanked ones."""
     child = aliased(Version)

@@ -13,15 +13,23 @@ from fastapi.testclient import TestClient
 
 from app.deps import Service
 from app.main import create_app
+from app.prechecks import Prechecks
 from graftery.spec.limits import Limits
 from registry.settings import Settings
-from tests.support.verifiers import SharedVerifier
+from tests.support.verifiers import SharedPrecheckers, SharedVerifier
 
 
 @pytest.fixture(scope="session")
 def verifier() -> Iterator[SharedVerifier]:
     made = SharedVerifier(Limits())
     made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="session")
+def precheckers() -> Iterator[SharedPrecheckers]:
+    made = SharedPrecheckers()
     yield made
     made.end()
 
@@ -36,8 +44,9 @@ def app_settings(_sqlite_template: Path, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def app(app_settings: Settings, verifier: SharedVerifier) -> FastAPI:
+    """Without pre-checks: the transplants of most tests only wait in the queue."""
     made = create_app(app_settings)
-    made.state.service = replace(made.state.service, verifier=verifier)
+    made.state.service = replace(made.state.service, verifier=verifier, prechecks=Prechecks(made.state.store, None))
     return made
 
 

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.prechecks import Prechecks
 from graftery.spec.problems import PROBLEMS
 from registry.settings import Settings
 from tests.support.hostile import HOSTILE
@@ -29,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(_sqlite_template: Path, home: Path, verifier: SharedVerifier) -> Iterator[TestClient]:
     shutil.copy(_sqlite_template, home / "graftery.db")
     app = create_app(Settings(home=home, planes=frozenset({"registry"}), free_bytes=0))
-    app.state.service = replace(app.state.service, verifier=verifier)
+    app.state.service = replace(app.state.service, verifier=verifier, prechecks=Prechecks(app.state.store, None))
     with TestClient(app) as made:
         yield made
 

@@ -18,6 +18,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app.main import ROUTERS, create_app
+from app.prechecks import Prechecks
 from app.routes import health
 from graftery.spec.limits import Limits
 from graftery.spec.problems import PROBLEMS
@@ -37,7 +38,7 @@ def app(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     shutil.copy(_sqlite_template, home / "graftery.db")
     made = create_app(Settings(home=home, planes=frozenset({"registry"}), free_bytes=0))
     verifier = SharedVerifier(Limits())  # schemathesis starts and ends the app around each request
-    made.state.service = replace(made.state.service, verifier=verifier)
+    made.state.service = replace(made.state.service, verifier=verifier, prechecks=Prechecks(made.state.store, None))
     with TestClient(made) as client:
         push_parts(client)
         push_teacher(client, "dog")

@@ -1,12 +1,24 @@
-"""A verifier that apps of tests share."""
+"""Child processes that apps of tests share: they stay warm when an app ends, as importing torch takes seconds."""
 
 from __future__ import annotations
 
+from app.children import Children
+from app.prechecks import COMMAND
 from app.verifier import Verifier
+from graftery.spec.limits import Limits
 
 
 class SharedVerifier(Verifier):
-    """Stays warm when an app that uses it ends: importing torch takes seconds."""
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        super().close()
+
+
+class SharedPrecheckers(Children):
+    def __init__(self) -> None:
+        super().__init__(Limits(), 1, COMMAND, "the pre-check")
 
     def close(self) -> None:
         pass

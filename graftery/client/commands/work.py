@@ -20,6 +20,7 @@ from graftery.client.commands.options import (
     say_json,
 )
 from graftery.client.commands.plain_name import tell_plain_name
+from graftery.client.commands.precheck import tell_precheck
 from graftery.client.http import Client
 from graftery.client.jobs import succeeded
 from graftery.client.progress import job_view
@@ -88,6 +89,8 @@ def transplant(
             alias=alias,
             force=force,
         )
+        if not as_json:
+            tell_precheck(job.precheck, category, task)
         _conclude(client, job, watch=watch, as_json=as_json)
 
 

@@ -40,6 +40,7 @@ def test_a_transplant_is_pinned_completed_and_queued(client: TestClient, shared:
     assert response.status_code == 202, response.text
     job = response.json()
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert job.pop("precheck")["status"] == "unavailable"
     assert client.get(response.headers["location"]).json() == job
     assert (job["state"], job["kind"]) == ("queued", "transplant")
     digests = {

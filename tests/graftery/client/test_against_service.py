@@ -63,6 +63,30 @@ def test_a_transplant_from_push_to_answer(transplanted: JobOut, client: Client, 
         np.testing.assert_allclose(client.infer(ref, x), expected, atol=1e-5)
 
 
+def test_what_was_measured_has_intervals(transplanted: JobOut) -> None:
+    assert transplanted.result is not None
+    metrics = transplanted.result["metrics"]
+    low, high = metrics["adapter_interval"]["balanced_accuracy"]
+    assert low <= metrics["adapter"]["balanced_accuracy"] <= high
+    assert metrics["evaluated"]["samples"] == 24
+    assert metrics["adapter_minus_teacher_interval"].keys() == metrics["teacher"].keys()
+
+
+@pytest.mark.usefixtures("transplanted")
+def test_a_precheck_comes_before_a_transplant_and_with_it(client: Client, own: Prefix) -> None:
+    found = client.precheck("cat", "animals-is", seed=5)
+    assert found.status == "ready"
+    assert found.identity
+    assert found.neighbours[0].name == "animals-is-teacher:1"
+    assert found.residual is not None and found.cka is not None
+    job = client.transplant("cat", "animals-is", name=own("n"), recipe={**QUICK, "seed": 5})
+    assert job.precheck is not None
+    assert job.precheck.residual == found.residual
+    client.cancel(job)
+    with pytest.raises(Misfit):
+        client.precheck("animals-is", "cat")
+
+
 def test_what_a_network_says_of_itself(transplanted: JobOut, client: Client) -> None:
     network = client.inspect("joined@stable")
     assert network.kind == "network"

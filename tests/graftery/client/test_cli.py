@@ -191,6 +191,94 @@ def test_transplant_follows_its_job(graftery: Callable[..., tuple[int, str, str]
     assert err.splitlines() == ["job j1", "job running", "train 1/2 loss 0.5123", "job succeeded"]
 
 
+READY = {
+    "status": "ready",
+    "features": [4, 8, 8],
+    "wanted": [6, None, None],
+    "identity": False,
+    "layers": ["1x1 convolution 4 to 6", "3x3 convolution 6 to 6"],
+    "parameters": 1234,
+    "images": 64,
+    "residual": 0.25,
+    "cka": 0.875,
+    "neighbours": [
+        {"name": "dog:1", "residual": 0.25, "cka": 0.875},
+        {"name": "cow:1", "reason": "its preprocessing is another"},
+    ],
+}
+
+
+def test_precheck_is_a_card(graftery: Callable[..., tuple[int, str, str]]) -> None:
+    asked: list[Asked] = []
+
+    def answer(request: Asked) -> Answer:
+        asked.append(request)
+        return as_json({"status": "running"} if request.nth == 1 else READY)
+
+    code, out, _ = graftery({"GET /v1/prechecks": answer}, "precheck", "cat", "is", "--seed", "3", "--layers", "1")
+    assert code == 0
+    assert asked[0].query == {"category": ["cat"], "task": ["is"], "seed": ["3"], "layers": ["1"]}
+    assert [line.split() for line in out.splitlines()] == [
+        ["cat", "in", "is"],
+        [
+            "features",
+            "[4,",
+            "8,",
+            "8]",
+            "does",
+            "not",
+            "fit",
+            "as",
+            "it",
+            "is",
+            "where",
+            "the",
+            "task",
+            "takes",
+            "[6,",
+            "any,",
+            "any]",
+        ],
+        [
+            "adapter",
+            "1x1",
+            "convolution",
+            "4",
+            "to",
+            "6,",
+            "3x3",
+            "convolution",
+            "6",
+            "to",
+            "6:",
+            "1,234",
+            "parameters",
+        ],
+        ["likeness", "residual", "0.25", "CKA", "0.875"],
+        ["to", "dog:1", "residual", "0.25", "CKA", "0.875"],
+        ["to", "cow:1", "not", "measured:", "its", "preprocessing", "is", "another"],
+        ["on", "64", "noise", "images;", "a", "hint,", "not", "an", "accuracy"],
+    ]
+    _, out, _ = graftery({"GET /v1/prechecks": lambda _: as_json(READY)}, "precheck", "cat", "is", "--json")
+    assert json.loads(out)["residual"] == 0.25
+
+
+def test_a_precheck_that_is_not_there_says_why(graftery: Callable[..., tuple[int, str, str]]) -> None:
+    gone = {"status": "unavailable", "reason": "switched off"}
+    _, out, _ = graftery({"GET /v1/prechecks": lambda _: as_json(gone)}, "precheck", "cat", "is")
+    assert out.splitlines()[1].split(maxsplit=1) == ["pre-check", "unavailable: switched off"]
+
+
+def test_transplant_tells_what_is_known_before(graftery: Callable[..., tuple[int, str, str]], job: Make) -> None:
+    for known, said in ((READY, "likeness  residual 0.25  CKA 0.875"), ({"status": "running"}, "has it later")):
+        script: Script = {"POST /v1/transplants": lambda _, known=known: as_json(job() | {"precheck": known}, 202)}
+        _, out, err = graftery(script, "transplant", "cat", "is", "--name", "n", "--no-watch")
+        assert said in err
+        assert out == "j1  transplant  queued\n"
+        _, out, err = graftery(script, "transplant", "cat", "is", "--name", "n", "--no-watch", "--json")
+        assert (json.loads(out)["precheck"]["status"], err) == (known["status"], "")
+
+
 def test_transplant_in_a_script(graftery: Callable[..., tuple[int, str, str]], job: Make) -> None:
     script = following(job("succeeded", result={"network": "n:1"}))
     _, out, err = graftery(script, "transplant", "cat", "is", "--name", "n", "--no-watch", "--json")

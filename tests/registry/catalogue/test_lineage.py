@@ -104,3 +104,24 @@ def test_only_networks_have_parts(session: Session) -> None:
     with pytest.raises(Conflict) as error:
         catalogue.network_parts(session, catalogue.resolve(session, "cat"))
     assert error.value.code == "kind_mismatch"
+
+
+def test_networks_with_a_task_come_native_ones_first(session: Session) -> None:
+    found = {name: catalogue.resolve(session, name) for name in ("cat", "animals", "animals-is", "graft-adapter")}
+    assert [row.ref for row, _ in catalogue.networks_with_task(session, found["animals-is"], 9)] == ["graft:1"]
+    put_network(session, "native", found["animals"], found["animals-is"], None)
+    put_network(session, "later", found["cat"], found["animals-is"], found["graft-adapter"])
+    put_network(session, "gone", found["cat"], found["animals-is"], None)
+    catalogue.yank(session, "gone:1", "bad")
+    rows = catalogue.networks_with_task(session, found["animals-is"], 9)
+    assert [row.ref for row, _ in rows] == ["native:1", "later:1", "graft:1"]
+    assert [parts.category.ref for _, parts in rows] == ["animals:1", "cat:1", "cat:1"]
+    assert [parts.adapter is None for _, parts in rows] == [True, False, False]
+    assert len(catalogue.networks_with_task(session, found["animals-is"], 2)) == 2
+    assert catalogue.networks_with_task(session, catalogue.resolve(session, "cat-is"), 9) == []
+
+
+def test_parts_know_their_teachers(session: Session) -> None:
+    teacher = catalogue.resolve(session, "cat-teacher").id
+    for name, ids in (("cat", [teacher]), ("cat-is", [teacher]), ("graft-adapter", [])):
+        assert catalogue.teachers_of(session, catalogue.resolve(session, name)) == ids

@@ -1,0 +1,160 @@
+"""Pre-checks: made in child processes, kept in memory by what they depend on, waited for no longer than is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from app.children import Children
+from app.parts import manifest_of
+from graftery.errors import GrafteryError, StoreError, Unavailable
+from graftery.spec.manifest import json_of
+from graftery.spec.recipes import PRECHECK_NEIGHBOURS, AdapterRecipe, TransplantRecipe
+from graftery.spec.wire import PrecheckOut
+from registry import catalogue
+from registry.catalogue import NetworkVersions
+from registry.models import Version
+from registry.settings import Settings
+from registry.store import Store
+
+log = structlog.get_logger("graftery.prechecks")
+
+COMMAND = (sys.executable, "-m", "graftery.transplant.prechecking")
+KEPT = 1000
+WAITING = 64
+"""More than so many at once are not taken on."""
+_NETWORKS_LOOKED_AT = 50
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All that a pre-check depends on.
+
+    Args:
+        category, task: digests.
+        neighbours: the network's reference, and the digests of its category and adapter.
+        recipe: JSON of a `TransplantRecipe`.
+    """
+
+    category: str
+    task: str
+    neighbours: tuple[tuple[str, str, str | None], ...]
+    recipe: str
+
+    @property
+    def seed(self) -> int:
+        return TransplantRecipe.model_validate_json(self.recipe).seed
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What came of one; `passing`: what stood in its way may not be there next time."""
+
+    values: dict[str, Any]
+    passing: bool = False
+
+
+def wanted(session: Session, category: Version, task: Version, adapter: AdapterRecipe, seed: int) -> Wanted:
+    """The pre-check of f and gS beside those that feed gS now. Of the recipe it has seed and adapter alone."""
+    stated = manifest_of(category)
+    near: dict[str, tuple[str, NetworkVersions]] = {}
+    for network, parts in catalogue.networks_with_task(session, task, _NETWORKS_LOOKED_AT):
+        other = manifest_of(parts.category)
+        alike = (other.input, other.preprocessing) == (stated.input, stated.preprocessing)
+        if alike and parts.category.digest != category.digest:
+            near.setdefault(parts.category.digest, (network.ref, parts))
+    neighbours = tuple(
+        (ref, parts.category.digest, None if parts.adapter is None else parts.adapter.digest)
+        for ref, parts in list(near.values())[:PRECHECK_NEIGHBOURS]
+    )
+    recipe = TransplantRecipe(seed=seed, adapter=adapter)
+    return Wanted(category.digest, task.digest, neighbours, recipe.model_dump_json())
+
+
+def children(settings: Settings) -> Children | None:
+    """The children that the settings ask for."""
+    return Children(settings.limits, settings.prechecks, COMMAND, "the pre-check") if settings.prechecks else None
+
+
+class Prechecks:
+    """Makes each pre-check once, as many at a time as there are children.
+
+    Args:
+        children: that make them; None: none is made.
+        size: how many children there are.
+    """
+
+    def __init__(self, store: Store, children: Children | None, size: int = 1) -> None:
+        self._store = store
+        self._children = children
+        self._threads = ThreadPoolExecutor(size, "precheck")
+        self._asked: OrderedDict[Wanted, Future[_Found]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to warm the children."""
+        if self._children is not None:
+            self._children.start()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._children is not None:
+            self._children.close()
+
+    async def look(self, asked: Wanted, wait_s: float) -> PrecheckOut:
+        """The pre-check if it is there within `wait_s`; else that it is being made, or why it is not. Never raises."""
+        future = self._future(asked)
+        if isinstance(future, str):
+            return PrecheckOut(status="unavailable", reason=future, seed=asked.seed)
+        if not future.done():
+            await asyncio.wait({asyncio.wrap_future(future)}, timeout=wait_s)
+        if not future.done() or future.cancelled():
+            return PrecheckOut(status="running", seed=asked.seed)
+        return PrecheckOut.model_validate({"seed": asked.seed, **future.result().values})
+
+    def _future(self, asked: Wanted) -> Future[_Found] | str:
+        """What is kept, under way, or now begun; or why it is not begun."""
+        if self._children is None:
+            return "this service makes no pre-checks (GRAFTERY_PRECHECKS is 0)"
+        with self._lock:
+            known = self._asked.get(asked)
+            if known is not None and not (known.done() and known.result().passing):
+                self._asked.move_to_end(asked)
+                return known
+            if sum(not future.done() for future in self._asked.values()) >= WAITING:
+                return "too many pre-checks are waiting: ask again later"
+            try:
+                future = self._threads.submit(self._make, self._children, asked)
+            except RuntimeError:  # the app is ending
+                return "the service is ending"
+            self._asked[asked] = future
+            while len(self._asked) > KEPT:
+                self._asked.popitem(last=False)
+            return future
+
+    def _make(self, children: Children, asked: Wanted) -> _Found:
+        try:
+            files = {"task": self._path(asked.task)}
+            for index, (_, category, adapter) in enumerate(asked.neighbours):
+                files[f"{index}.category"] = self._path(category)
+                files |= {} if adapter is None else {f"{index}.adapter": self._path(adapter)}
+            names = [name for name, *_ in asked.neighbours]
+            recipe = json_of(TransplantRecipe.model_validate_json(asked.recipe))
+            path = self._path(asked.category)
+            found = children.ask("precheck", path, files=files, neighbours=names, recipe=recipe)
+            return _Found({"status": "ready", **found})
+        except (GrafteryError, OSError) as error:
+            log.warning("precheck_failed", error=str(error))
+            passing = isinstance(error, Unavailable | StoreError | OSError)
+            return _Found({"status": "unavailable", "reason": str(error)}, passing)
+
+    def _path(self, digest: str) -> str:
+        return str(self._store.local_path(digest))

@@ -1,0 +1,37 @@
+"""`python -m graftery.transplant.prechecking` answers requests for pre-checks as JSON lines, like the verifier's child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from graftery.module import ModuleFile
+from graftery.module.protocol import serve
+from graftery.module.verify import end_with_parent
+from graftery.spec.limits import Limits
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant.precheck import Neighbour, precheck
+
+
+def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """One pre-check.
+
+    Args:
+        request: `path` is f's file; `files` has gS as `task`, and for neighbour I of `neighbours`, which are their names,
+            `I.category` and perhaps `I.adapter`; `recipe`.
+    """
+
+    category = ModuleFile.load(request["path"], limits)
+    files = {role: ModuleFile.load(path, limits) for role, path in request["files"].items()}
+    near = [
+        Neighbour(name, files[f"{index}.category"], files.get(f"{index}.adapter"))
+        for index, name in enumerate(request["neighbours"])
+    ]
+    recipe = TransplantRecipe.model_validate(request["recipe"])
+    return asdict(precheck(category, files["task"], neighbours=near, recipe=recipe))
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    serve({"precheck": answer})
