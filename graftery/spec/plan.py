@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from graftery.errors import RecipeRefused
-from graftery.spec.recipes import DEFAULT_OBJECTIVES, AdapterRecipe, Objective, Source, TransplantRecipe
+from graftery.spec.recipes import (
+    DEFAULT_OBJECTIVES,
+    DENSE_OBJECTIVES,
+    AdapterRecipe,
+    Objective,
+    Source,
+    TransplantRecipe,
+)
 
 TEACHING: frozenset[Objective] = frozenset({"distillation", "back_distillation", "pseudo_gradient"})
 """The objectives that ask gT."""
@@ -44,13 +51,14 @@ def complete(
         "moments": sketch,
         "noise": True,
     }
-    objectives = _objectives(recipe, labels=used, teacher_task=teacher_task)
+    objectives = _objectives(recipe, labels=used, teacher_task=teacher_task, dense=dense)
     sources = recipe.sources or _sources(objectives, at_hand, dense=dense)
     _check_sources(sources, objectives, at_hand)
     augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
     adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
-    filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
-    return recipe.model_copy(update=filled)
+    noise = recipe.noise.model_copy(update={"matched": dense if recipe.noise.matched is None else recipe.noise.matched})
+    filled = {"objectives": objectives, "sources": sources, "labels": used}
+    return recipe.model_copy(update={**filled, "augment": augment, "adapter": adapter, "noise": noise})
 
 
 def _adapter(recipe: AdapterRecipe, *, dense: bool, teacher_task: bool) -> AdapterRecipe:
@@ -68,14 +76,16 @@ def _missing(message: str) -> RecipeRefused:
     return RecipeRefused(message, code="samples_missing", hint="give labelled samples, or ask for fewer")
 
 
-def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool) -> dict[Objective, float]:
+def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool, dense: bool) -> dict[Objective, float]:
     named = {name: weight for name, weight in recipe.objectives.items() if weight > 0}
     if recipe.objectives and not named:
         raise RecipeRefused("all objectives have the weight 0")
     if not named:
         with_labels = labels > 0 and (not recipe.sources or "samples" in recipe.sources)
-        at_hand = {name: teacher_task if name in TEACHING else with_labels for name in DEFAULT_OBJECTIVES}
-        named = {name: weight for name, weight in DEFAULT_OBJECTIVES.items() if at_hand[name]}
+        default = DENSE_OBJECTIVES if dense else DEFAULT_OBJECTIVES
+        named = {
+            name: weight for name, weight in default.items() if (teacher_task if name in TEACHING else with_labels)
+        }
     if not named:
         raise RecipeRefused(
             "there is neither a teacher's task module nor a labelled sample to learn from",

@@ -14,6 +14,8 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 DEFAULT_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "back_distillation": 1.0, "direct": 0.25}
 """The terms and weights of a recipe that names none, as far as gT and labels are there. docs/methods/transplant.md."""
+DENSE_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "direct": 0.25}
+"""The same for segmentation: a gradient in one random direction of all pixels costs as much again and taught nothing more."""
 
 BOOTSTRAP_RESAMPLES = 1000
 """Times that the samples to measure on are drawn anew."""
@@ -101,6 +103,11 @@ class NoiseRecipe(Frozen):
     alpha_min: float = Field(0.5, ge=0, le=4)
     alpha_max: float = Field(2.0, ge=0, le=4)
     discs: int = Field(12, ge=0, le=256)
+    matched: bool | None = Field(
+        None,
+        description="f's batch norms stand on the noise's own statistics: its channels then come out as in training; by"
+        " default for dense outputs",
+    )
 
 
 class InversionRecipe(Frozen):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
+from torch.nn import functional as F
 
 BATCH_NORM = "aten.batch_norm"
 
@@ -62,6 +63,22 @@ class Statistics(fx.Interpreter):
             args, _ = self.fetch_args_kwargs_from_env(n)
             self.mismatches.append(batch_norm_mismatch(args[0], args[3], args[4], float(args[7])))
         return super().run_node(n)
+
+
+class OwnStatistics(fx.Interpreter):
+    """Runs a graph with every batch norm standing on the mean and variance of the batch, not on the stored ones.
+
+    A channel then comes out with the mean and variance that it had in training, whatever the inputs are. Nothing that is
+    stored changes.
+
+    Source: ours; batch norm adapted to a domain by its statistics is AdaBN (Li et al. 2016).
+    """
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op != "call_function" or operator_name(n) != BATCH_NORM:
+            return super().run_node(n)
+        args, _ = self.fetch_args_kwargs_from_env(n)
+        return F.batch_norm(args[0], None, None, args[1], args[2], training=True, eps=float(args[7]))
 
 
 def batch_norm_mismatch(x: Tensor, mean_C: Tensor, var_C: Tensor, eps: float) -> Tensor:

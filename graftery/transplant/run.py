@@ -26,6 +26,7 @@ from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.loop import Loop, Progress
+from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
 from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
@@ -178,13 +179,19 @@ class _Run:
     def _held_out(self, batches: Batches) -> Tensor:
         """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
         drawn = replace(batches, size=AGREEMENT_IMAGES)(HELD_OUT_STEP).features
-        return torch.cat([drawn, self.nets.features(self.noise(AGREEMENT_IMAGES, "choice").to(self.device))])
+        return torch.cat([drawn, self._noise_features(AGREEMENT_IMAGES, "choice")])
+
+    def _noise_features(self, count: int, stream: str, step: int = 0) -> Tensor:
+        if not self.recipe.noise.matched:
+            return self.nets.features(self.noise(count, stream, step).to(self.device))
+        category = op_graph(self.nets.category, self.noise(2, "example").to(self.device))
+        return matched_features(category, self.noise, count, stream, step)
 
     def _watched(self, adapter: nn.Module) -> Callable[[], float] | None:
         """What should rise while h learns; direct-learn asks no teacher, and does all its steps."""
         if not TEACHING & self.recipe.objectives.keys():
             return None
-        return watch(self.nets, adapter, self.nets.features(self.noise(WATCHED_IMAGES, "watch").to(self.device)))
+        return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"))
 
     def _inverted(self, hooks: Loop) -> Tensor:
         if hooks.resume is not None and "images" in hooks.resume.tensors:
@@ -212,9 +219,11 @@ class _Run:
             draws["unlabelled"] = from_images(self.given.unlabelled.x, "unlabelled", recipe, device)
         if images is not None:
             draws["inversion"] = from_images(images, "inverted", recipe, device)
-        if "noise" in recipe.sources:
-            draws["noise"] = self.noise.draw(device)
         features: dict[Source, Draw] = {}
+        if "noise" in recipe.sources and recipe.noise.matched:
+            features["noise"] = lambda step, count: (self._noise_features(count, "noise", step), None)
+        elif "noise" in recipe.sources:
+            draws["noise"] = self.noise.draw(device)
         if "moments" in recipe.sources:
             features["moments"] = from_moments(self.given.category.extras, recipe, device)
         return Batches(draws, features, self.nets.features, recipe.batch)

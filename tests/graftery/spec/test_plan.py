@@ -36,7 +36,8 @@ def _complete(recipe: TransplantRecipe | None = None, **at_hand: Any) -> Transpl
         ({"unlabelled": True}, {"distillation", "back_distillation"}, ("unlabelled",)),
         ({"labels": 10}, {"distillation", "back_distillation", "direct"}, ("samples", "noise")),
         ({"labels": 10, "batch_norm": True}, {"distillation", "back_distillation", "direct"}, ("samples", "inversion")),
-        ({"batch_norm": True, "dense": True}, {"distillation", "back_distillation"}, ("inversion", "noise")),
+        ({"batch_norm": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
+        ({"labels": 10, "dense": True}, {"distillation", "direct"}, ("samples", "noise")),
         ({"labels": 10, "teacher_task": False}, {"direct"}, ("samples",)),
     ],
 )
@@ -89,6 +90,13 @@ def test_samples_that_are_not_asked_for_are_not_used() -> None:
     assert done.sources == ("noise",)
     only_noise = _complete(TransplantRecipe(sources=("noise",)), labels=5)
     assert "direct" not in only_noise.objectives
+
+
+def test_noise_is_matched_for_dense_outputs_unless_the_recipe_says() -> None:
+    assert _complete().noise.matched is False
+    assert _complete(dense=True).noise.matched is True
+    named = TransplantRecipe.model_validate({"noise": {"matched": False}})
+    assert _complete(named, dense=True).noise.matched is False
 
 
 def test_dense_outputs_get_three_layers_and_a_named_number_stays() -> None:

@@ -13,7 +13,7 @@ from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused, TrainingFailed
 from graftery.module import ModuleFile
 from graftery.nn.freezing import state_digest
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant import Checkpoint, Progress, Transplant, compose, sketch, transplant
 from graftery.transplant.loop import Loop
 from tests.support import transplants as t
@@ -113,6 +113,13 @@ def _dense_files() -> Files:
     f = t.image_files()[0]
     features = torch.rand(2, 4, 4, 4)
     return f, *(t.task_file(t.dense_task(seed=s), features, "segmentation") for s in (1, 0))  # type: ignore[return-value]
+
+
+def test_noise_for_dense_outputs_is_matched_to_the_batch_norms_of_f() -> None:
+    matched = _run(_dense_files())
+    assert matched.recipe.noise.matched is True
+    plain = _run(_dense_files(), SHORT.model_copy(update={"noise": NoiseRecipe(matched=False)}))
+    assert matched.history != plain.history
 
 
 def _token_files() -> Files:
