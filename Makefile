@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench-digits format clean
+.PHONY: help venv demo test check bench-transplant format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ demo: venv  ## Transplant real handwritten digits over HTTP (ARGS=--exit: end by
 test: venv  ## Every test, with real PostgreSQL and Redis
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
+test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
+	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)
+
 check: venv  ## Formatting, lint, types, floors, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,8 +40,12 @@ check: venv  ## Formatting, lint, types, floors, documents
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/contract/test_house.py tests/contract/test_errors.py tests/contract/test_deployment.py
 
-bench-digits: venv  ## Measure transplants on the digits, five seeds; writes docs/results/digits.* (about 15 minutes)
-	$(BIN)/python -m benchmarks.digits $(ARGS)
+DATA ?= $(GRAFTERY_DATA)
+bench-transplant: venv  ## The table on CIFAR-10, CamVid and digits (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.transplant $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/results/transplant-large.* (5 minutes without a GPU)
+	$(BIN)/python -m benchmarks.transplant.large $(ARGS)
 
 format: venv  ## Format the source
 	$(BIN)/ruff format .

@@ -102,11 +102,17 @@ def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool, de
 
 
 def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *, dense: bool) -> tuple[Source, ...]:
-    """All that is at hand; noise, unlike any real input, only where nothing else is plenty, and for dense outputs."""
+    """All that is at hand; noise, unlike any real input, not where features of real inputs are plenty, unless they are dense.
+
+    A sketch of dense features guides the inversion: maps drawn from its moments have no objects.
+    """
     if not TEACHING & objectives.keys():
         return ("samples",)
-    plenty = any(at_hand[source] for source in ("unlabelled", "inversion", "moments"))
-    return tuple(source for source, there in at_hand.items() if there and (source != "noise" or dense or not plenty))
+    plenty = at_hand["unlabelled"] or at_hand["moments"]
+    left_out: Source | None = "noise" if plenty and not dense else None
+    if dense and at_hand["inversion"]:
+        left_out = "moments"
+    return tuple(source for source, there in at_hand.items() if there and source != left_out)
 
 
 _NEEDS: dict[Source, str] = {

@@ -113,12 +113,16 @@ class NoiseRecipe(Frozen):
 class InversionRecipe(Frozen):
     """Images optimised until the batch statistics at every batch norm of f and gT match the stored ones."""
 
-    images: int = Field(256, ge=2, le=65_536)
-    steps: int = Field(200, ge=1, le=100_000)
+    images: int = Field(96, ge=2, le=65_536)
+    steps: int = Field(50, ge=1, le=100_000)
     learning_rate: float = Field(0.2, gt=0, le=10, description="Adam, cosine to zero; in units of the input")
     statistics_weight: Weight = 1.0
     class_weight: Weight = 0.03
     variation_weight: Weight = 0.01
+    sketch_weight: Weight = Field(
+        1.0,
+        description="For dense outputs, where f's file has a sketch: of its mean and variance, by place and direction",
+    )
 
 
 class MomentsRecipe(Frozen):
@@ -130,7 +134,7 @@ class MomentsRecipe(Frozen):
 class BankRecipe(Frozen):
     """Features that are made once, with gT's outputs and gradients, and drawn from at every step."""
 
-    rows: int = Field(2048, ge=0, le=10_000_000, description="At most; 0: fresh features at every step")
+    rows: int = Field(1024, ge=0, le=10_000_000, description="At most; 0: fresh features at every step")
     mebibytes: int = Field(512, ge=1, le=2**20, description="Memory for them; where not even two batches fit, none")
 
 

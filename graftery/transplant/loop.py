@@ -187,7 +187,7 @@ class _State:
     first: float = math.nan
     last: float = math.nan
 
-    def judge(self, loss: float, step: int, phase: str) -> None:
+    def judge(self, loss: float, step: int, phase: Phase) -> None:
         """Note the loss of a step; one that is not finite, or far above the first, ends the training."""
         self.first = loss if math.isnan(self.first) else self.first
         if not math.isfinite(loss) or loss > GROWTH_LIMIT * max(self.first, 1.0):

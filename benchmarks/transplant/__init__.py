@@ -1,0 +1,1 @@
+"""The table of transplants on real data: `make bench-transplant DATA=...`."""

@@ -1,0 +1,75 @@
+"""What was measured so far: one JSON file a world, written after each cell, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import graftery
+from graftery.spec.recipes import TransplantRecipe
+
+
+class Cells:
+    """The cells of a world.
+
+    Args:
+        path: of the JSON file.
+        command: that writes it.
+    """
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path = path
+        self._known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._known.setdefault("cells", {})
+        self._known["command"] = command
+
+    def has(self, key: str) -> bool:
+        return key in self._known["cells"]
+
+    def put(self, key: str, cell: dict[str, Any]) -> None:
+        """Keep a cell, at once and whole."""
+        self._known["cells"][key] = cell
+        self._known |= {"machine": machine(), "defaults": TransplantRecipe().model_dump(mode="json")}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(_lines(self._known))
+        part.replace(self.path)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from self._known["cells"].values()
+
+    @property
+    def count(self) -> int:
+        return len(self._known["cells"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but the cells."""
+        return {name: value for name, value in self._known.items() if name != "cells"}
+
+
+def _lines(known: dict[str, Any]) -> str:
+    """JSON with a cell a line, so that a difference shows which cells changed."""
+    head = {name: value for name, value in known.items() if name != "cells"}
+    cells = [f"  {json.dumps(key)}: {json.dumps(cell, sort_keys=True)}" for key, cell in sorted(known["cells"].items())]
+    body = ",\n".join(cells)
+    return f'{json.dumps(head, indent=1, sort_keys=True)[:-2]},\n "cells": {{\n{body}\n }}\n}}\n'
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "graftery": graftery.__version__,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,41 @@
+"""What a transplant costs, side by side with the training of its teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from benchmarks.transplant.measuring import Bench
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import transplant
+from graftery.transplant.loop import Progress
+
+COST_TURNS = 3
+SHARE = 40
+"""A fortieth of the teacher's training is timed, right before the transplant: the machine may have other work."""
+
+
+def cost(bench: Bench) -> dict[str, float]:
+    """Seconds of the teacher's training (from a part of it), of a default transplant with 0 labels, and of its inversion."""
+    world = bench.world
+    whole = world.schedule
+    if whole is None:
+        raise ValueError(f"{world.name} trains without a schedule")
+    world.schedule = dataclasses.replace(whole, steps=whole.steps // SHARE, checks=1)
+    try:
+        part_s = world.teacher(bench.target, bench.seed, [bench.task.output]).seconds
+    finally:
+        world.schedule = whole
+    inverting: list[float] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.phase == "inversion":
+            inverting.append(time.perf_counter())
+
+    began_s = time.perf_counter()
+    transplant(bench.category, bench.shared, teacher_task=bench.own, recipe=TransplantRecipe(labels=0), progress=watch)
+    seconds = time.perf_counter() - began_s
+    teacher_s = part_s * whole.steps / (whole.steps // SHARE)
+    inversion_s = inverting[-1] - inverting[0] if inverting else 0.0
+    named = {"teacher_seconds": teacher_s, "transplant_seconds": seconds, "inversion_seconds": inversion_s}
+    return {name: round(value, 2) for name, value in named.items()} | {"ratio": round(seconds / teacher_s, 4)}

@@ -1,0 +1,112 @@
+"""Measuring one cell: a row, for one target and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.transplant.protocol import Row, Setting
+from benchmarks.transplant.worlds.base import Task, World
+from benchmarks.transplant.zoo import Zoo
+from graftery.data import SampleSet
+from graftery.module import ModuleFile
+from graftery.spec.fit import output_of
+from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import Transplant, compose, sketch, transplant
+from graftery.transplant.evaluation import evaluate
+
+CURVES_OF_SEED = 0
+"""Loss curves are kept of one seed: they are for looking at."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A target, its teacher and the generic net, cut.
+
+    Args:
+        world: the samples.
+        target: the category.
+        seed: of everything.
+        category: f.
+        shared: gS.
+        own: gT.
+        task: which of the world's tasks.
+    """
+
+    world: World
+    target: str
+    seed: int
+    category: ModuleFile
+    shared: ModuleFile
+    own: ModuleFile
+    task: Task
+
+    @classmethod
+    def of(cls, zoo: Zoo, setting: Setting, target: str, seed: int, task: Task) -> Bench:
+        world = zoo.world
+        depth = setting.depth or next(iter(world.cuts))
+        tasks = [each.output for each in world.tasks[: setting.tasks]]
+        categories = world.generic[-setting.categories :] if setting.categories else world.generic
+        category, own = world.parts(zoo.teacher(target, seed, tasks), depth)
+        _, shared = world.parts(zoo.generic(categories, seed, depth, tasks), depth)
+        return cls(world, target, seed, category, shared[task.output], own[task.output], task)
+
+    def references(self) -> dict[str, dict[str, float]]:
+        """The teacher's metrics on test samples, and those of f under gS with no adapter between."""
+        return {
+            "teacher": self.metrics(None, self.own, "test"),
+            "identity": self.metrics(None, self.shared, "test"),
+        }
+
+    def cell(self, row: Row) -> dict[str, Any]:
+        """Learn the adapter of a row and measure it."""
+        tried = [self._learn(row, variant) for variant in row.chosen]
+        made, seconds = tried[0]
+        if len(tried) > 1:
+            made, seconds = max(
+                tried, key=lambda each: self._headline(self.metrics(each[0].adapter, self.shared, "validation"))
+            )
+        agreed = made.metrics["agreement"]
+        steps = [int(entry["step"]) for entry in made.history if entry["phase"] == "train"]
+        cell = {
+            "metrics": self.metrics(made.adapter, self.shared, "test"),
+            "kappa": agreed and agreed["kappa"],
+            "seconds": round(seconds, 2),
+            "steps": max(steps, default=0),
+            "chosen": {"learning_rate": made.recipe.learning_rate, "steps": made.recipe.steps}
+            if len(tried) > 1
+            else None,
+            "sources": list(made.recipe.sources),
+            "objectives": dict(made.recipe.objectives),
+        }
+        if self.seed == CURVES_OF_SEED:
+            cell["curve"] = [[e["step"], round(float(e["loss"]), 4)] for e in made.history if e["phase"] == "train"]
+        return cell
+
+    def metrics(self, adapter: ModuleFile | None, task: ModuleFile, split: str) -> dict[str, float]:
+        samples = self.world.samples(self.target, split, self.task.output)  # type: ignore[arg-type]
+        net = compose(self.category, adapter, task)
+        return {name: round(value, 5) for name, value in evaluate(net, samples, output_of(task.manifest)).items()}
+
+    def _headline(self, metrics: Mapping[str, float]) -> float:
+        return -metrics[self.task.metric] if self.task.lower_is_better else metrics[self.task.metric]
+
+    def _learn(self, row: Row, variant: Mapping[str, Any]) -> tuple[Transplant, float]:
+        recipe = TransplantRecipe.model_validate({"seed": self.seed, "labels": row.labels, **row.recipe, **variant})
+        category = self._sketched() if row.sketched else self.category
+        began_s = time.perf_counter()
+        made = transplant(
+            category,
+            self.shared,
+            teacher_task=self.own,
+            recipe=recipe,
+            samples=self.world.samples(self.target, "train", self.task.output) if row.labels else None,
+            unlabelled=self.world.unlabelled(self.target) if row.unlabelled else None,
+        )
+        return made, time.perf_counter() - began_s
+
+    def _sketched(self) -> ModuleFile:
+        images: SampleSet = self.world.samples(self.target, "train", self.task.output)
+        return replace(self.category, extras={**self.category.extras, **sketch(self.category, images.x)})

@@ -1,0 +1,127 @@
+"""What is measured, fixed before anything is run on test samples.
+
+A row is a way to join a target's f to gS; a setting is a generic net and a depth of the cut. Recipes name what the row is
+about; all else is the default. Direct-learn is tried with several rates and lengths, and the one that is best on the
+target's validation samples is reported: more labels than any other row may look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graftery.spec.recipes import AugmentRecipe
+
+SEEDS = (0, 1, 2)
+"""Of the nets, the labelled subsets and the recipes alike."""
+TEACHING = {"distillation": 4.0, "back_distillation": 1.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to learn the adapter.
+
+    Args:
+        name: as in the table.
+        losses, features: what ran, for the reader.
+        recipe: all that is not the default.
+        labels: labelled samples.
+        unlabelled: training images that do not show the target are given.
+        chosen: recipes of which the best on validation samples is taken.
+        sketched: f's file carries a sketch of its features.
+    """
+
+    name: str
+    losses: str
+    features: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    labels: int = 0
+    unlabelled: bool = False
+    chosen: tuple[Mapping[str, Any], ...] = ({},)
+    sketched: bool = False
+
+
+def rows(dense: bool, augment: AugmentRecipe) -> tuple[Row, ...]:
+    """The rows of the table."""
+    return (*_direct(augment), *_without_labels(dense), *_with_labels())
+
+
+CORE = ("direct-learn, 100", "back-distillation on noise, 0", "default, 0", "default, 100")
+"""The rows of the settings beside the table's: four are enough to see whether they differ."""
+
+
+def _variants(augment: AugmentRecipe) -> tuple[Mapping[str, Any], ...]:
+    """Of direct-learn: rate and number of steps, with the augmentation that suits the world's images."""
+    tried = ((2e-3, 100), (1e-3, 400), (5e-3, 400), (5e-3, 1000))
+    return tuple({"learning_rate": rate, "steps": steps, "augment": augment.model_dump()} for rate, steps in tried)
+
+
+def _direct(augment: AugmentRecipe) -> tuple[Row, ...]:
+    variants = _variants(augment)
+    direct = tuple(
+        Row(f"direct-learn, {n}", "direct", "labelled", {"objectives": {"direct": 1.0}}, n, chosen=variants)
+        for n in (10, 20, 50, 100)
+    )
+    both = {"objectives": {"direct": 1.0, "distillation": 4.0}, "sources": ["samples"]}
+    return (*direct, Row("direct + distillation, 100", "direct, distillation", "labelled", both, 100, chosen=variants))
+
+
+def _without_labels(dense: bool) -> tuple[Row, ...]:
+    both, noise = "distillation, Jacobian", {"sources": ["noise"]}
+    forward, pseudo = {"objectives": {"distillation": 4.0}}, {"objectives": {"pseudo_gradient": 1.0}}
+    return (
+        Row("pseudo-gradient, 0", "pseudo-gradient", "noise", {**pseudo, **noise}),
+        Row("distillation on noise, 0", "distillation", "noise", {**forward, **noise}),
+        Row("back-distillation on noise, 0", both, "noise", {"objectives": TEACHING, **noise}),
+        Row("back-distillation on inversion, 0", both, "inversion", {"sources": ["inversion"]}),
+        Row("default, 0", both, "default"),
+        Row("default, distillation alone, 0", "distillation", "default", forward),
+        Row("default, Jacobian alone, 0", "Jacobian", "default", {"objectives": {"back_distillation": 1.0}}),
+        Row("unlabelled images, 0", both, "unlabelled, default", unlabelled=True),
+        *((Row("sketch, 0", both, "sketch, default", sketched=True),) if dense else ()),
+    )
+
+
+def _with_labels() -> tuple[Row, ...]:
+    losses = "distillation, Jacobian, direct"
+    return tuple(Row(f"default, {n}", losses, "labelled, default", labels=n) for n in (10, 100))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A generic net and a depth.
+
+    Args:
+        name: as in the document.
+        rows: of its table.
+        categories: how many the generic net knows.
+        depth: of the cut, a key of the world's cuts; None: its first.
+        tasks: how many of the world's tasks are transplanted together.
+        targets: how many of the world's targets; None: all.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    categories: int | None = None
+    depth: str | None = None
+    tasks: int = 1
+    targets: int | None = None
+
+
+def settings(dense: bool, augment: AugmentRecipe) -> tuple[Setting, ...]:
+    """The table first.
+
+    Args:
+        dense: the world's outputs are per pixel.
+        augment: what direct-learn does with the world's images.
+    """
+    every = rows(dense, augment)
+    few = tuple(row for row in every if row.name in CORE)
+    pair = tuple(row for row in few if row.name.startswith(("direct", "default, 0")))
+    return (
+        Setting("table", every),
+        Setting("generic net of one category", few, categories=1),
+        Setting("lower cut", few, depth="lower"),
+        Setting("two tasks in one request", pair, categories=2, tasks=2, targets=2),
+    )

@@ -1,0 +1,101 @@
+"""The benchmark of transplants: what it keeps, how it resumes, what its page says. The figures are its own affair."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.transplant.__main__ import jobs
+from benchmarks.transplant.cells import Cells
+from benchmarks.transplant.measuring import Bench
+from benchmarks.transplant.protocol import Row, settings
+from benchmarks.transplant.report import interval, page
+from benchmarks.transplant.worlds import WORLDS
+from benchmarks.transplant.worlds.base import World
+from benchmarks.transplant.zoo import Zoo
+from graftery.spec.recipes import TransplantRecipe
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return WORLDS["digits"](None, tmp_path)
+
+
+class Wanted:
+    setting = None
+    seeds = (0, 1)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_row_is_a_recipe_and_every_cell_has_its_own_key(name: str, tmp_path: Path) -> None:
+    world = WORLDS[name](None, tmp_path)
+    todo = list(jobs(world, Wanted()))  # type: ignore[arg-type]
+    assert len({job.key for job in todo}) == len(todo) > 60
+    for row in {job.row.name: job.row for job in todo}.values():
+        for variant in row.chosen:
+            TransplantRecipe.model_validate({"labels": row.labels, **row.recipe, **variant})
+    assert not set(world.targets) & set(world.generic)
+    assert world.unseen <= set(world.targets)
+
+
+def test_cells_are_kept_at_once_and_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "cells.json"
+    cells = Cells(path, "make it")
+    cells.put("a/b", {"row": "a", "metrics": {"iou": 0.5}})
+    cells.put("a/a", {"row": "b"})
+    again = Cells(path, "make it")
+    assert again.has("a/b") and not again.has("a/c")
+    assert [cell["row"] for cell in again] == ["b", "a"]  # in the order of their keys, so that files differ little
+    assert again.facts["machine"]["torch"] and again.facts["command"] == "make it"
+    assert json.loads(path.read_text())["cells"]["a/b"] == {"row": "a", "metrics": {"iou": 0.5}}
+
+
+def test_the_interval_is_students() -> None:
+    mean, low, high = interval([1.0, 2.0, 3.0, 4.0])
+    assert mean == 2.5
+    assert (low, high) == pytest.approx((0.4458, 4.5542), abs=1e-3)
+
+
+def _cell(row: str, seed: int, value: float, target: str = "3") -> dict[str, Any]:
+    where = {"setting": "table", "target": target, "task": "is", "seed": seed, "row": row}
+    metrics = {"balanced_accuracy": value, "accuracy": value, "auc": value}
+    if row == "references":
+        return {**where, "metrics": {"teacher": metrics, "identity": dict.fromkeys(metrics, 0.5)}}
+    return {**where, "metrics": metrics, "kappa": 0.9, "seconds": 1.0, "steps": 100, "objectives": {}, "sources": []}
+
+
+def test_the_page_has_means_spread_and_paired_differences(world: World) -> None:
+    found = [_cell("references", 0, 0.90), _cell("references", 1, 0.92)]
+    found += [_cell("default, 0", 0, 0.91), _cell("default, 0", 1, 0.92)]
+    facts = {"command": "make it", "machine": dict.fromkeys(MACHINE, "x")}
+    text = page(world, found, facts, [("a.svg", "a plot")])
+    assert "| teacher | - | - | 9.00 ± 1.41 | **9.00** | - | - |" in text
+    assert "| default, 0 | distillation, Jacobian | default | 8.50 ± 0.71 | **8.50** | 100 | 1.0 |" in text
+    assert "| default, 0 − teacher | +0.50 | -5.85 to +6.85 | 2 |" in text
+    assert "direct-learn, 10 " not in text  # no cell, no line
+    assert "![a plot](a.svg)" in text and "seeds 0, 1" in text
+
+
+MACHINE = ("cores", "processor", "accelerator", "threads", "python", "torch", "graftery")
+
+
+def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_path: Path) -> None:
+    said: list[str] = []
+    zoo = Zoo(world, tmp_path / "nets", said.append)
+    setting = settings(world.dense, world.augment)[0]
+    bench = Bench.of(zoo, setting, "3", 0, world.tasks[0])
+    chosen: tuple[dict[str, Any], ...] = ({"steps": 0}, {"steps": 30})
+    row = Row("few", "direct", "labelled", {"objectives": {"direct": 1.0}, "learning_rate": 0.02}, 40, chosen=chosen)
+    cell = bench.cell(row)
+    assert cell["sources"] == ["samples"] and cell["chosen"]["steps"] in (0, 30)
+    references = bench.references()
+    assert references["teacher"]["balanced_accuracy"] > 0.9
+    assert bench.cell(row)["metrics"] == cell["metrics"]
+    assert bench.cell(dataclasses.replace(row, chosen=chosen[:1]))["steps"] == 0
+    again = Bench.of(Zoo(world, tmp_path / "nets", said.append), setting, "3", 0, world.tasks[0])
+    assert again.shared.content_digest == bench.shared.content_digest
+    assert len(said) == 2  # one teacher, one generic net
