@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from graftery.errors import GrafteryError
@@ -17,6 +19,8 @@ def use(device: str, threads: int) -> torch.device:
     Raises:
         GrafteryError: `unavailable`, the device is not there.
     """
+    # Read when CUDA starts: without it cuBLAS does not repeat its bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if threads > 0:
         torch.set_num_threads(threads)
     if device == "auto":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from graftery.data.placing import onto
 from graftery.data.streams import generator
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import objectives
@@ -99,9 +100,9 @@ def _rows(batch: Batch, index: Tensor) -> Batch:
     """Rows of a batch. Labels belong to its first rows: rows beyond them have none."""
     named = _tensors(batch)
     labels = named.pop("labels", None)
-    taken = {name: value[index.to(value.device)] for name, value in named.items()}
+    taken = {name: value[onto(index, value.device)] for name, value in named.items()}
     if labels is not None and int(index.max()) < len(labels):
-        taken["labels"] = labels[index.to(labels.device)]
+        taken["labels"] = labels[onto(index, labels.device)]
     return Batch(**taken)
 
 

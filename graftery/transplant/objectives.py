@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graftery.data.placing import onto
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
 
@@ -112,7 +113,7 @@ def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
 
 def directions(output: Tensor, generator: torch.Generator) -> Tensor:
     """Random unit vectors in the space of outputs, one a sample: G_y. Shaped like `output`."""
-    random = torch.randn(output.shape, generator=generator).to(output)
+    random = onto(torch.randn(output.shape, generator=generator), output.device).to(output)
     unit: Tensor = random / random.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, *[1] * (output.ndim - 1))
     return unit
 

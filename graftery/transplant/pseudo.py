@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from graftery.data.placing import onto
 from graftery.errors import RecipeRefused
 from graftery.transplant.opgraph import operator_name
 
@@ -77,11 +78,11 @@ class Linear(fx.Interpreter):
 
     def gate(self, x: Tensor) -> Tensor:
         open_ = torch.rand(x.shape, generator=self.generator) < 0.5
-        return x * open_.to(x)
+        return x * onto(open_, x.device).to(x)
 
     def pick(self, x: Tensor, args: tuple[Any, ...]) -> Tensor:
         """One random element of each window: where a maximum of noise is."""
-        noise = torch.rand(x.shape, generator=self.generator).to(x)
+        noise = onto(torch.rand(x.shape, generator=self.generator), x.device).to(x)
         _, index = torch.ops.aten.max_pool2d_with_indices(noise, *args)
         return x.flatten(2).gather(2, index.flatten(2)).view_as(index)
 

@@ -29,6 +29,7 @@ from graftery.transplant.loop import Loop, Progress
 from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
+from graftery.transplant.repeating import repeatable
 from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train
 from graftery.transplant.watching import watch
@@ -93,7 +94,7 @@ def transplant(
     given = Given(category, task, teacher_task, samples, unlabelled, evaluate_on)
     run = _Run.of(given, recipe, torch.device(device))
     hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
-    with _memory(), differentiable_twice():
+    with _memory(), differentiable_twice(), repeatable(run.device):
         adapter, recipe, choice = run.learn(hooks)
         run = replace(run, recipe=recipe)
         return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | choice, hooks.history)

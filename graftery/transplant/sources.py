@@ -14,6 +14,7 @@ from torch import Tensor
 
 from graftery.data.augment import augment
 from graftery.data.noise import noise_images
+from graftery.data.placing import onto
 from graftery.data.samples import SampleSet
 from graftery.data.streams import generator
 from graftery.spec.manifest import Preprocessing
@@ -97,7 +98,7 @@ class Noise:
         return noise_images((count, channels, height, width), self.preprocessing, self.recipe.noise, random)
 
     def draw(self, device: torch.device) -> Draw:
-        return lambda step, count: (self(count, "noise", step).to(device), None)
+        return lambda step, count: (onto(self(count, "noise", step), device), None)
 
 
 def from_images(images: Tensor, stream: str, recipe: TransplantRecipe, device: torch.device) -> Draw:
@@ -113,15 +114,17 @@ def from_samples(
 
     def draw(step: int, count: int) -> tuple[Tensor, Tensor | None]:
         rows = torch.multinomial(weights, count, replacement=True, generator=generator(recipe.seed, stream, step))
-        inputs = augment(samples.x[rows], recipe.augment, generator(recipe.seed, f"{stream}.augment", step))
+        inputs = augment(
+            samples.x[onto(rows, samples.x.device)], recipe.augment, generator(recipe.seed, f"{stream}.augment", step)
+        )
         if samples.y is None:
-            return inputs.to(device), None
+            return onto(inputs, device), None
         labels = samples.y[rows]
         if labels.ndim == 3 and inputs.ndim == 4 and labels.shape[1:] == inputs.shape[2:]:
             # The labels of pixels move with their image: the same stream draws the same shifts.
             same = generator(recipe.seed, f"{stream}.augment", step)
             labels = augment(labels[:, None], recipe.augment, same)[:, 0]
-        return inputs.to(device), labels.to(device)
+        return onto(inputs, device), onto(labels, device)
 
     return draw
 
@@ -131,7 +134,7 @@ def from_moments(tensors: Mapping[str, Tensor], recipe: TransplantRecipe, device
 
     def draw(step: int, count: int) -> tuple[Tensor, None]:
         random = generator(recipe.seed, "moments", step)
-        return gaussian_features(tensors, count, recipe.moments.directions, random).to(device), None
+        return onto(gaussian_features(tensors, count, recipe.moments.directions, random), device), None
 
     return draw
 
