@@ -17,6 +17,7 @@ from graftery.data.noise import value_bounds
 from graftery.data.streams import generator
 from graftery.spec.manifest import Preprocessing, Semantics
 from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant.guidance import Guidance
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.opgraph import Statistics
 from graftery.transplant.pace import Pace
@@ -24,13 +25,14 @@ from graftery.transplant.pace import Pace
 
 @dataclass(frozen=True)
 class Inversion:
-    """What an inversion needs: f and gT as graphs of operators, and what their input and output mean."""
+    """What an inversion needs: f and gT as graphs of operators, what their input and output mean, and what a sketch says of f."""
 
     category: fx.GraphModule
     teacher: fx.GraphModule
     semantics: Semantics
     preprocessing: Preprocessing | None
     recipe: TransplantRecipe
+    guidance: Guidance | None = None
 
     def __call__(self, start: Tensor, loop: Loop) -> Tensor:
         """Images [N, ...] that started as `start`.
@@ -59,6 +61,8 @@ class Inversion:
         features, below = _run(self.category, images)
         logits, above = _run(self.teacher, features)
         terms = {"statistics": recipe.statistics_weight * torch.stack([*below, *above]).mean()}
+        if self.guidance is not None:
+            terms["sketch"] = recipe.sketch_weight * self.guidance.mismatch(features)
         if self.semantics == "classification":
             terms["class"] = recipe.class_weight * class_loss(logits)
         if images.ndim == 4:

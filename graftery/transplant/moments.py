@@ -68,7 +68,7 @@ def gaussian_features(tensors: Mapping[str, Tensor], count: int, directions: int
     """
     try:
         mean, scaled = tensors["sketch.mean"], tensors["sketch.directions"][:directions]
-        residual, low, high = (_as_channels(tensors[f"sketch.{name}"], mean) for name in ("residual", "low", "high"))
+        residual, low, high = (as_channels(tensors[f"sketch.{name}"], mean) for name in ("residual", "low", "high"))
     except KeyError as error:
         raise RecipeRefused(f"the category's sketch lacks {error}") from error
     weights = torch.randn((count, len(scaled)), generator=generator).to(mean)
@@ -83,5 +83,6 @@ def _over_channels(features: Tensor) -> list[int]:
     return [dim for dim in range(features.ndim) if dim != channel]
 
 
-def _as_channels(values_C: Tensor, mean: Tensor) -> Tensor:
+def as_channels(values_C: Tensor, mean: Tensor) -> Tensor:
+    """One value a channel, to be broadcast over a feature shaped like `mean`."""
     return values_C.view(-1, 1, 1) if mean.ndim == 3 else values_C

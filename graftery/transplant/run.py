@@ -24,6 +24,7 @@ from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
 from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given
+from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.loop import Loop, Progress
 from graftery.transplant.matched import matched_features
@@ -206,8 +207,14 @@ class _Run:
             self.given.meaning.semantics,
             self.noise.preprocessing,
             self.recipe,
+            self._guidance(),
         )
         return invert(start, hooks.phase_of("inversion", {}))
+
+    def _guidance(self) -> Guidance | None:
+        """For dense outputs, which depend on where things are, the inversion keeps to the sketch, too."""
+        sketched, dense = self.given.category.extras, self.given.meaning.semantics == "segmentation"
+        return Guidance.of(sketched, self.example) if dense and SKETCH in sketched else None
 
     def _batches(self, images: Tensor | None) -> Batches:
         recipe, device = self.recipe, self.device
