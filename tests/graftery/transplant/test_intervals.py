@@ -56,8 +56,8 @@ def test_segmentation_resamples_whole_images(classes: int) -> None:
 
 def test_regression_of_several_numbers() -> None:
     random = torch.Generator().manual_seed(2)
-    labels = 1000 + torch.randn(SMALL, 3, generator=random)
-    outputs = labels + 0.3 * torch.randn(SMALL, 3, generator=random)
+    labels = 1e8 + torch.randn(SMALL, 3, generator=random, dtype=torch.float64)
+    outputs = labels + 0.3 * torch.randn(SMALL, 3, generator=random, dtype=torch.float64)
     found = resampled(outputs, labels, "regression", 0)
     index = _drawn(SMALL, 0)[4]
     wanted = metrics.regression(outputs[index], labels[index])
@@ -87,6 +87,7 @@ def test_blocks_do_not_show_but_in_the_draws(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("graftery.transplant.intervals._BLOCK", SMALL * 300)
     found = resampled(logits, labels, "classification", 5)
     assert {len(value) for value in found.values()} == {BOOTSTRAP_RESAMPLES}
+    assert not torch.equal(found["accuracy"][:300], found["accuracy"][300:600])
     first = torch.randint(SMALL, (300, SMALL), generator=generator(5, "bootstrap"))[2]
     assert float(found["accuracy"][2]) == pytest.approx(
         metrics.classification(logits[first], labels[first])["accuracy"]

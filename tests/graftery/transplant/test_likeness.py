@@ -40,6 +40,12 @@ def test_half_of_the_variance_is_half_of_the_residual() -> None:
     assert found.residual == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_shift_of_the_mean_that_the_map_does_not_follow_counts() -> None:
+    """Two standard deviations off, squared, beside the whole variance."""
+    found = _of(_drawn(2000, 3, 0), _drawn(2000, 2, 1), _drawn(2000, 3, 2), _drawn(2000, 2, 3) + 2)
+    assert found.residual == pytest.approx(5, abs=0.3)
+
+
 def test_the_map_is_judged_on_other_rows() -> None:
     """As many rows as twice the channels can be learned by heart; new ones cannot."""
     found = _of(_drawn(100, 40, 0), _drawn(100, 5, 1), _drawn(1000, 40, 2), _drawn(1000, 5, 3))

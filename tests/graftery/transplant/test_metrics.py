@@ -85,3 +85,8 @@ def test_always_no_is_worth_nothing_when_balanced() -> None:
 def test_classes_that_do_not_occur_are_left_out() -> None:
     logits = torch.eye(4)[torch.tensor([0, 1, 1])]
     assert metrics.classification(logits, torch.tensor([0, 1, 0]))["balanced_accuracy"] == pytest.approx(0.75)
+
+
+def test_an_ignored_pixel_is_no_hit_where_255_is_also_a_class() -> None:
+    decided, labels = torch.tensor([[[255, 7]]]), torch.tensor([[[255, 7]]])
+    assert metrics.tallies(decided, labels, 300).sum(2).tolist() == [[1, 1, 1]]

@@ -12,7 +12,8 @@ from graftery.module import ModuleFile
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import PRECHECK_NEIGHBOURS, TransplantRecipe
 from graftery.transplant import Neighbour, precheck, transplant
-from graftery.transplant.precheck import NO_NEIGHBOUR, _images
+from graftery.transplant.precheck import NO_NEIGHBOUR, _batches, _images
+from graftery.transplant.sources import Noise
 from tests.support import transplants as t
 
 
@@ -108,6 +109,13 @@ def test_modules_that_do_not_fit_are_refused() -> None:
     f, task, _ = t.image_files()
     with pytest.raises(Misfit):
         precheck(f, task, teacher_task=t.vector_files()[2])
+
+
+def test_the_map_is_tested_on_images_that_it_has_not_seen() -> None:
+    batches = [*_batches(Noise((1, 4, 4), None, TransplantRecipe()), 64)]
+    assert [test for test, _ in batches] == [False, True, False, True]
+    for index, (_, x) in enumerate(batches):
+        assert not any(torch.equal(x, other) for _, other in batches[:index])
 
 
 def test_images_are_as_many_as_the_channels_want_and_seconds_allow() -> None:
