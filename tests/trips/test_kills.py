@@ -92,7 +92,7 @@ def test_a_killed_worker_loses_nothing(service: Service, client: Client, unbroke
     assert len(list(client.versions(f"killed-{attempt}"))) == 1
 
 
-INVERTING = {"steps": 20, "batch": 16, "inversion": {"steps": 1500, "images": 32}}
+INVERTING = {"steps": 20, "batch": 16, "inversion": {"steps": 600, "images": 16}}
 
 
 def test_a_worker_that_is_killed_in_the_inversion_goes_on_in_it(service: Service, client: Client) -> None:
@@ -102,14 +102,14 @@ def test_a_worker_that_is_killed_in_the_inversion_goes_on_in_it(service: Service
     _worker(service).kill()
     job = client.wait(job)
     attempts = _attempts(list(client.watch(job)))
-    assert len(attempts) == 2, "it was over before it was killed: make the inversion longer"
+    assert len(attempts) > 1, "it was over before it was killed: make the inversion longer"
     inverted = [event.data["step"] for event in attempts[1] if event.data.get("phase") == "inversion"]
     assert min(inverted) > kept
     assert client.inspect("killed-inverting-adapter").digest == client.inspect("inverted-adapter").digest
     assert whole.result is not None and job.result is not None
     assert job.result["certificate"]["different"] == []
     replayed = client.certificate(whole.result["network"]).replays
-    assert [replay.job for replay in replayed].count(job.id) == 1, "both attempts together certify once"
+    assert [replay.job for replay in replayed].count(job.id) == 1, "all attempts together certify once"
 
 
 def test_no_process_is_left_behind(service: Service, unbroken: str) -> None:
