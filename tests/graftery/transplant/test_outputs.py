@@ -88,6 +88,8 @@ def test_every_kind_of_output_is_learned_without_labels(semantics: Semantics, sh
     files = _files(semantics, shape)
     done = _run(files, 150)
     assert set(done.recipe.objectives) == {"distillation", "back_distillation"}
+    # f ends with a ReLU, but what it is joined to are no features of that kind.
+    assert done.recipe.adapter.final_relu is False
     assert _explained(files, done) > 0.3
     assert (done.metrics["agreement"] is not None) == (semantics == "classification")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -15,6 +17,15 @@ def _state() -> tuple[object, ...]:
         cudnn.benchmark,
         cudnn.allow_tf32,
     )
+
+
+@pytest.fixture(autouse=True)
+def _high_precision() -> Iterator[None]:
+    """Not torch's default, so that a setting that is not put back shows."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def test_cuda_repeats_its_bits_and_all_is_as_before_afterwards() -> None:
