@@ -5,8 +5,10 @@ from __future__ import annotations
 from graftery.errors import RecipeRefused
 from graftery.spec.recipes import (
     DEFAULT_OBJECTIVES,
+    DENSE_INVERSION,
     DENSE_OBJECTIVES,
     AdapterRecipe,
+    InversionRecipe,
     Objective,
     Source,
     TransplantRecipe,
@@ -57,8 +59,9 @@ def complete(
     augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
     adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
     noise = recipe.noise.model_copy(update={"matched": dense if recipe.noise.matched is None else recipe.noise.matched})
-    filled = {"objectives": objectives, "sources": sources, "labels": used}
-    return recipe.model_copy(update={**filled, "augment": augment, "adapter": adapter, "noise": noise})
+    inversion = DENSE_INVERSION if dense and recipe.inversion == InversionRecipe() else recipe.inversion
+    filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
+    return recipe.model_copy(update={**filled, "noise": noise, "inversion": inversion})
 
 
 def _adapter(recipe: AdapterRecipe, *, dense: bool, teacher_task: bool) -> AdapterRecipe:
@@ -104,15 +107,17 @@ def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool, de
 def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *, dense: bool) -> tuple[Source, ...]:
     """All that is at hand; noise, unlike any real input, not where features of real inputs are plenty, unless they are dense.
 
-    A sketch of dense features guides the inversion: maps drawn from its moments have no objects.
+    For dense outputs, what is made joins in only where there are no images without labels; a sketch guides the inversion:
+    maps drawn from its moments have no objects.
     """
     if not TEACHING & objectives.keys():
         return ("samples",)
     plenty = at_hand["unlabelled"] or at_hand["moments"]
-    left_out: Source | None = "noise" if plenty and not dense else None
-    if dense and at_hand["inversion"]:
-        left_out = "moments"
-    return tuple(source for source, there in at_hand.items() if there and source != left_out)
+    left_out: set[Source] = {"noise"} if plenty else set()
+    if dense:
+        left_out = {"moments"} if at_hand["inversion"] else set()
+        left_out |= {"inversion", "moments", "noise"} if at_hand["unlabelled"] else set()
+    return tuple(source for source, there in at_hand.items() if there and source not in left_out)
 
 
 _NEEDS: dict[Source, str] = {

@@ -125,6 +125,10 @@ class InversionRecipe(Frozen):
     )
 
 
+DENSE_INVERSION = InversionRecipe(images=128, steps=150, learning_rate=0.1)
+"""The same for segmentation, where nothing of it is named: the place of each thing counts, and it takes longer to come about."""
+
+
 class MomentsRecipe(Frozen):
     """Gaussian features with f's mean and covariance, from the sketch that f's owner ships."""
 
@@ -172,7 +176,10 @@ class TransplantRecipe(Frozen):
     adapter: AdapterRecipe = Field(default_factory=AdapterRecipe)
     augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
-    inversion: InversionRecipe = Field(default_factory=InversionRecipe)
+    inversion: InversionRecipe = Field(
+        default_factory=InversionRecipe,
+        description="With all at its default, dense outputs take more images and smaller steps (`DENSE_INVERSION`)",
+    )
     moments: MomentsRecipe = Field(default_factory=MomentsRecipe)
     bank: BankRecipe = Field(default_factory=BankRecipe)
     stop: StopRecipe = Field(default_factory=StopRecipe)

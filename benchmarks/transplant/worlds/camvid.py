@@ -2,7 +2,7 @@
 
 Reads camvid.zip: frames train/ val/ test/ and their labels trainannot/ valannot/ testannot/, as in the SegNet tutorial, in
 any size. Targets beyond car and pavement are by share of the training pixels and by what teachers reach on
-validation frames at all, chosen before the first transplant was measured; recipes are tuned on building, road and pedestrian.
+validation frames at all, chosen before the first transplant was measured; recipes were chosen with building and pedestrian as targets.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graftery.errors import RecipeRefused
 from graftery.spec.plan import TEACHING, complete
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import DENSE_INVERSION, InversionRecipe, TransplantRecipe
 
 NOTHING: dict[str, Any] = {
     "labels": 0,
@@ -43,6 +43,7 @@ def _complete(recipe: TransplantRecipe | None = None, **at_hand: Any) -> Transpl
         ),
         ({"batch_norm": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
         ({"batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
+        ({"unlabelled": True, "batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("unlabelled",)),
         ({"sketch": True, "dense": True}, {"distillation"}, ("moments", "noise")),
         ({"labels": 10, "dense": True}, {"distillation", "direct"}, ("samples", "noise")),
         ({"labels": 10, "teacher_task": False}, {"direct"}, ("samples",)),
@@ -104,6 +105,14 @@ def test_noise_is_matched_for_dense_outputs_unless_the_recipe_says() -> None:
     assert _complete(dense=True).noise.matched is True
     named = TransplantRecipe.model_validate({"noise": {"matched": False}})
     assert _complete(named, dense=True).noise.matched is False
+
+
+def test_dense_outputs_take_a_longer_inversion_unless_the_recipe_names_one() -> None:
+    assert _complete(dense=True).inversion == DENSE_INVERSION
+    assert _complete(_complete(dense=True), dense=True).inversion == DENSE_INVERSION
+    assert _complete().inversion == InversionRecipe()
+    named = TransplantRecipe.model_validate({"inversion": {"steps": 7}})
+    assert _complete(named, dense=True).inversion == named.inversion
 
 
 def test_dense_outputs_get_three_layers_and_a_named_number_stays() -> None:
