@@ -17,12 +17,12 @@ from graftery.transplant import transplant
 from tests.support.families import FAMILIES, Family, shared_task, teacher
 
 DIGIT = 3
-RECIPE = TransplantRecipe.model_validate({"steps": 300, "inversion": {"images": 96, "steps": 150}})
+RECIPE = TransplantRecipe(steps=300)
 """The default, shorter."""
 ROUND: tuple[tuple[Family, Family], ...] = (("vgg", "vit"), ("vit", "mlp"), ("mlp", "resnet"), ("resnet", "vgg"))
 PAIRS = tuple(product(FAMILIES, FAMILIES)) if os.environ.get("GRAFTERY_PAIRS") == "all" else ROUND
-REACHED: dict[Family, float] = {"vgg": 0.9, "resnet": 0.9, "vit": 0.8, "mlp": 0.9}
-"""Of the teacher's balanced accuracy, by the family of f: one without batch norm has only noise to learn from."""
+REACHED = 0.85
+"""Of the teacher's balanced accuracy."""
 
 
 @pytest.mark.parametrize("category, task", PAIRS, ids=lambda family: family)
@@ -31,5 +31,6 @@ def test_every_family_is_transplanted_to_every_other_without_labels(category: Fa
     held_out = digits.one_against_rest(DIGIT, "test")
     done = transplant(f, shared_task(task), teacher_task=own, recipe=RECIPE, evaluate_on=held_out)
     ours, theirs = (done.metrics[name]["balanced_accuracy"] for name in ("adapter", "teacher"))
+    print(f"{category} to {task}: {ours:.3f} of {theirs:.3f}")
     assert theirs > 0.85
-    assert ours >= REACHED[category] * theirs
+    assert ours >= REACHED * theirs
