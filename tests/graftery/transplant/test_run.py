@@ -122,6 +122,18 @@ def test_noise_for_dense_outputs_is_matched_to_the_batch_norms_of_f() -> None:
     assert matched.history != plain.history
 
 
+def test_a_sketch_guides_the_inversion_of_dense_features() -> None:
+    _, task, teacher = _dense_files()
+    net, images = t.image_category(), torch.randn(40, 1, 8, 8)
+    plain = t.category_file(net, images[:2])
+    sketched = t.category_file(net, images[:2], sketch=sketch(plain, images))
+    recipe = SHORT.model_copy(update={"sources": (), "steps": 0})
+    guided, alone = (_run((f, task, teacher), recipe) for f in (sketched, plain))
+    assert guided.recipe.sources == alone.recipe.sources == ("inversion", "noise")
+    assert guided.history[0]["phase"] == "inversion"
+    assert guided.history[0]["loss"] > alone.history[0]["loss"]  # type: ignore[operator]
+
+
 def _token_files() -> Files:
     f = t.category_file(t.token_category(), torch.randn(2, 3, 3))
     return f, *(t.task_file(t.token_task(seed=s), torch.randn(2, 3, 4)) for s in (1, 0))  # type: ignore[return-value]
