@@ -27,7 +27,14 @@ from registry.store import Store
 
 log = structlog.get_logger("graftery.prechecks")
 
-COMMAND = (sys.executable, "-m", "graftery.transplant.prechecking")
+# The lifeline first: the package that `-m` would import on its way loads torch, and a child must not outlive this process.
+_PROGRAM = """
+from graftery.module.verify import end_with_parent
+end_with_parent()
+from graftery.transplant.prechecking import main
+main()
+"""
+COMMAND = (sys.executable, "-c", _PROGRAM)
 KEPT = 1000
 WAITING = 64
 """More than so many at once are not taken on."""

@@ -1,4 +1,4 @@
-"""`python -m graftery.transplant.prechecking` answers requests for pre-checks as JSON lines, like the verifier's child."""
+"""The child that makes pre-checks: requests and answers as JSON lines, like the verifier's child."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from graftery.module import ModuleFile
 from graftery.module.protocol import serve
-from graftery.module.verify import end_with_parent
 from graftery.spec.limits import Limits
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.precheck import Neighbour, precheck
@@ -32,6 +31,6 @@ def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     return asdict(precheck(category, files["task"], neighbours=near, recipe=recipe))
 
 
-if __name__ == "__main__":
-    end_with_parent()
+def main() -> None:
+    """Answer until stdin ends."""
     serve({"precheck": answer})
