@@ -83,8 +83,10 @@ def test_a_killed_worker_loses_nothing(service: Service, client: Client, unbroke
     delay_s = random.Random(attempt).uniform(0, 0.6)
     job = _killed_after_a_checkpoint(service, client, f"killed-{attempt}", delay_s)
     attempts = _attempts(list(client.watch(job)))
-    assert len(attempts) == 2, "it was over before it was killed: make the recipe longer"
-    kept, trained = _steps(attempts[0], "checkpoint"), _steps(attempts[1], "progress")
+    # On a busy machine a lease of two seconds may run out beside: that is one more attempt, and no other adapter.
+    assert len(attempts) > 1, "it was over before it was killed: make the recipe longer"
+    kept = _steps(attempts[0], "checkpoint")
+    trained = [step for later in attempts[1:] for step in _steps(later, "progress")]
     assert kept[-1] > 0
     assert min(trained) >= kept[-1], "the second attempt did not go on where the first one had come to"
     versions = list(client.versions(f"killed-{attempt}-adapter"))
