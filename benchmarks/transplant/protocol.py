@@ -44,7 +44,7 @@ class Row:
 
 def rows(dense: bool, augment: AugmentRecipe) -> tuple[Row, ...]:
     """The rows of the table."""
-    return (*_direct(augment), *_without_labels(dense), *_with_labels())
+    return (*_direct(augment), *_without_labels(dense), *_with_labels(dense))
 
 
 CORE = ("direct-learn, 100", "back-distillation on noise, 0", "default, 0", "default, 100")
@@ -69,22 +69,24 @@ def _direct(augment: AugmentRecipe) -> tuple[Row, ...]:
 
 def _without_labels(dense: bool) -> tuple[Row, ...]:
     both, noise = "distillation, Jacobian", {"sources": ["noise"]}
+    default = "distillation" if dense else both
     forward, pseudo = {"objectives": {"distillation": 4.0}}, {"objectives": {"pseudo_gradient": 1.0}}
     return (
         Row("pseudo-gradient, 0", "pseudo-gradient", "noise", {**pseudo, **noise}),
         Row("distillation on noise, 0", "distillation", "noise", {**forward, **noise}),
         Row("back-distillation on noise, 0", both, "noise", {"objectives": TEACHING, **noise}),
-        Row("back-distillation on inversion, 0", both, "inversion", {"sources": ["inversion"]}),
-        Row("default, 0", both, "default"),
+        Row("back-distillation on inversion, 0", both, "inversion", {"objectives": TEACHING, "sources": ["inversion"]}),
+        Row("default, 0", default, "default"),
         Row("default, distillation alone, 0", "distillation", "default", forward),
+        *((Row("default, both losses, 0", both, "default", {"objectives": TEACHING}),) if dense else ()),
         Row("default, Jacobian alone, 0", "Jacobian", "default", {"objectives": {"back_distillation": 1.0}}),
-        Row("unlabelled images, 0", both, "unlabelled, default", unlabelled=True),
-        *((Row("sketch, 0", both, "sketch, default", sketched=True),) if dense else ()),
+        Row("unlabelled images, 0", default, "unlabelled, default", unlabelled=True),
+        *((Row("sketch, 0", default, "sketch, default", sketched=True),) if dense else ()),
     )
 
 
-def _with_labels() -> tuple[Row, ...]:
-    losses = "distillation, Jacobian, direct"
+def _with_labels(dense: bool) -> tuple[Row, ...]:
+    losses = "distillation, direct" if dense else "distillation, Jacobian, direct"
     return tuple(Row(f"default, {n}", losses, "labelled, default", labels=n) for n in (10, 100))
 
 

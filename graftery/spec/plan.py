@@ -59,9 +59,15 @@ def complete(
     augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
     adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
     noise = recipe.noise.model_copy(update={"matched": dense if recipe.noise.matched is None else recipe.noise.matched})
-    inversion = DENSE_INVERSION if dense and recipe.inversion == InversionRecipe() else recipe.inversion
+    inversion = _dense_inversion(recipe.inversion) if dense else recipe.inversion
     filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
     return recipe.model_copy(update={**filled, "noise": noise, "inversion": inversion})
+
+
+def _dense_inversion(recipe: InversionRecipe) -> InversionRecipe:
+    """What was named stays, also where it is the default of other outputs."""
+    unnamed = {name: value for name, value in DENSE_INVERSION.items() if name not in recipe.model_fields_set}
+    return recipe.model_copy(update=unnamed)
 
 
 def _adapter(recipe: AdapterRecipe, *, dense: bool, teacher_task: bool) -> AdapterRecipe:

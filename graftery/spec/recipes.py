@@ -125,8 +125,8 @@ class InversionRecipe(Frozen):
     )
 
 
-DENSE_INVERSION = InversionRecipe(images=128, steps=150, learning_rate=0.1)
-"""The same for segmentation, where nothing of it is named: the place of each thing counts, and it takes longer to come about."""
+DENSE_INVERSION: dict[str, float] = {"images": 128, "steps": 150, "learning_rate": 0.1}
+"""What is not named of it, for segmentation: the place of each thing counts, and it takes longer to come about."""
 
 
 class MomentsRecipe(Frozen):
@@ -178,7 +178,7 @@ class TransplantRecipe(Frozen):
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     inversion: InversionRecipe = Field(
         default_factory=InversionRecipe,
-        description="With all at its default, dense outputs take more images and smaller steps (`DENSE_INVERSION`)",
+        description="Of what is not named, dense outputs take more images and smaller steps (`DENSE_INVERSION`)",
     )
     moments: MomentsRecipe = Field(default_factory=MomentsRecipe)
     bank: BankRecipe = Field(default_factory=BankRecipe)

@@ -8,22 +8,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from graftery.spec.manifest import Facts, Kind, Manifest, NetworkParts, Role, SamplesFacts
-from graftery.spec.names import ALIAS_PATTERN, NAME_PATTERN, REFERENCE_PATTERN
 from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.references import Alias, Name, PerTask, Ref, Tasks
 
-Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", examples=["cat"])]
-Alias = Annotated[str, Field(pattern=f"^{ALIAS_PATTERN}$", examples=["stable"])]
-Ref = Annotated[
-    str,
-    # The pattern is stated and not enforced here: the refusal of `parse_reference` says what is allowed.
-    Field(
-        min_length=1,
-        max_length=300,
-        examples=["cat:1"],
-        description="name, name:3, name@alias or name@sha256:...",
-        json_schema_extra={"pattern": f"^{REFERENCE_PATTERN}$"},
-    ),
-]
 Tag = Annotated[str, Field(min_length=1, max_length=64, examples=["animals"])]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobKind = Literal["transplant", "collect"]
@@ -178,24 +165,31 @@ class NetworkRequest(Request):
 
 
 class TransplantRequest(Request):
-    """Learn an adapter between a category module and a task module, and compose the network."""
+    """Learn an adapter between a category module and a task module, and compose the network; or that for each task."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"name": "cat-in-animals", "category": "cat", "task": "animals-is", "recipe": {"steps": 600}}]
+            "examples": [
+                {"name": "cat-in-animals", "category": "cat", "task": "animals-is", "recipe": {"steps": 600}},
+                {"name": "cat-in-animals", "category": "cat", "task": ["animals-is", "animals-turn"]},
+            ]
         },
     )
 
-    name: Name = Field(description="Of the network; the adapter is NAME-adapter")
+    name: Name = Field(description="Of the network; the adapter is NAME-adapter. With a list of tasks: NAME-OUTPUT")
     category: Ref
-    task: Ref = Field(description="gS, the task module that other categories share")
-    teacher_task: Ref | None = Field(
-        None, description="gT; by default the one that was cut from the category's own teacher"
+    task: Tasks = Field(
+        description="gS, the task module that other categories share; or a list of them, a job for each"
     )
-    samples: Ref | None = Field(None, description="Labelled samples")
+    teacher_task: PerTask | None = Field(
+        None, description="gT; by default the one that was cut from the category's own teacher. Or by task"
+    )
+    samples: PerTask | None = Field(None, description="Labelled samples; for all tasks, or by task")
     unlabelled: Ref | None = Field(None, description="Images without labels")
-    evaluate_on: Ref | None = Field(None, description="Labelled samples to measure on; never trained on")
+    evaluate_on: PerTask | None = Field(
+        None, description="Labelled samples to measure on; never trained on. For all tasks, or by task"
+    )
     recipe: TransplantRecipe = Field(default_factory=TransplantRecipe)
     alias: Alias | None = Field(None, description="Point this alias of the network at the new version")
     force: StrictBool = Field(False, description="Join although preprocessing or meanings disagree")
@@ -268,6 +262,12 @@ class TransplantOut(JobOut):
     """The job of a transplant as it was queued, and what is known before it runs."""
 
     precheck: PrecheckOut | None = None
+
+
+class TransplantsOut(Wire):
+    """The jobs of a request for several tasks, in their order."""
+
+    jobs: list[TransplantOut]
 
 
 class JobEvent(Wire):

@@ -107,12 +107,16 @@ def test_noise_is_matched_for_dense_outputs_unless_the_recipe_says() -> None:
     assert _complete(named, dense=True).noise.matched is False
 
 
-def test_dense_outputs_take_a_longer_inversion_unless_the_recipe_names_one() -> None:
-    assert _complete(dense=True).inversion == DENSE_INVERSION
-    assert _complete(_complete(dense=True), dense=True).inversion == DENSE_INVERSION
+def test_dense_outputs_take_a_longer_inversion_of_what_the_recipe_does_not_name() -> None:
+    wanted = InversionRecipe.model_validate(DENSE_INVERSION)
+    assert _complete(dense=True).inversion == wanted
+    assert _complete(_complete(dense=True), dense=True).inversion == wanted
     assert _complete().inversion == InversionRecipe()
-    named = TransplantRecipe.model_validate({"inversion": {"steps": 7}})
-    assert _complete(named, dense=True).inversion == named.inversion
+    usual = InversionRecipe().steps
+    named = TransplantRecipe.model_validate({"inversion": {"steps": usual}})
+    assert _complete(named, dense=True).inversion == wanted.model_copy(update={"steps": usual})
+    stored = TransplantRecipe.model_validate_json(_complete(named).model_dump_json())
+    assert _complete(stored, dense=True).inversion == InversionRecipe(), "a complete recipe names all"
 
 
 def test_dense_outputs_get_three_layers_and_a_named_number_stays() -> None:
