@@ -50,7 +50,7 @@ class Served:
 
     def answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as reply:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=30) as reply:
                 return bool(reply.status == 200)
         except OSError:
             return False
@@ -75,7 +75,7 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path) -> None:
         everyone = served.everyone()
         assert any("worker" in each.cmdline() for each in everyone)
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(timeout=10) == 0
+        assert served.process.wait(timeout=30) == 0
         assert gone(everyone, within_s=2)
         assert not (tmp_path / "serve.json").exists()
 
@@ -89,7 +89,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
     with serving(tmp_path) as again:
         assert again.answers(), "the home is not blocked by what the dead one left"
         again.process.terminate()
-        again.process.wait(timeout=10)
+        again.process.wait(timeout=30)
 
 
 @pytest.mark.parametrize("words", ["app.api", "worker"])
@@ -103,7 +103,7 @@ def test_what_dies_is_started_again(tmp_path: Path, words: str) -> None:
         assert eventually(lambda: served.parts(words))
         assert served.url == url
         served.process.terminate()
-        assert served.process.wait(timeout=10) == 0
+        assert served.process.wait(timeout=30) == 0
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_one_supervisor_a_home(tmp_path: Path) -> None:
         assert f"process {served.process.pid} at {served.url}" in other.stderr
         assert other.stderr.count("\n") == 1 and served.answers()
         served.process.terminate()
-        served.process.wait(timeout=10)
+        served.process.wait(timeout=30)
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
