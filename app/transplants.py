@@ -31,6 +31,9 @@ class Planned:
 def plan(session: Session, request: TransplantRequest) -> Planned:
     """Pin every reference, check that the parts can be joined, complete the recipe.
 
+    Args:
+        request: for one task (`app.several.split` makes those of several).
+
     Raises:
         NotFound: a reference names nothing, or something yanked.
         Conflict: a name belongs to another kind; the teacher has not the task that is meant, or several.
@@ -47,9 +50,8 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
     return Planned(parts, recipe)
 
 
-def submit(session: Session, request: TransplantRequest) -> Job:
-    """Queue the job of a request. Raises as `plan` does."""
-    planned = plan(session, request)
+def submit(session: Session, request: TransplantRequest, planned: Planned) -> Job:
+    """Queue the job of a request as it was planned."""
     return jobs.submit(
         session,
         kind="transplant",
@@ -109,7 +111,7 @@ def _check_taught(samples: Version, task: Version, recipe: TransplantRecipe) -> 
 
 def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version]:
     """Role to version, of all that the request names and of gT."""
-    wanted: tuple[tuple[str, str | None, Kind], ...] = (
+    wanted: tuple[tuple[str, object, Kind], ...] = (
         ("category", request.category, "category"),
         ("task", request.task, "task"),
         ("teacher_task", request.teacher_task, "task"),
@@ -120,7 +122,7 @@ def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version
     parts = {
         role: catalogue.resolve(session, ref, kinds={kind}, for_pin=True)
         for role, ref, kind in wanted
-        if ref is not None
+        if isinstance(ref, str)
     }
     if "teacher_task" not in parts:
         found = _teacher_task(session, parts["category"], parts["task"], request.recipe)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Annotated, Any, get_args
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
 from sse_starlette import EventSourceResponse
 
 from app.deps import Cursor, Limit, Posting, Reading, Service, ServiceDep, Work, link_next
 from app.errors import problems
 from app.events import as_sse
-from graftery.spec.wire import CollectRequest, EventType, JobKind, JobOut, JobState, Page
+from graftery.spec.wire import CollectRequest, EventType, JobKind, JobOut, JobState, Page, TransplantsOut
 from registry import jobs, queue
 from registry.models import Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-JobId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$", examples=["0196f2c8a4c0"])]
+_ID_PATTERN = r"^[A-Za-z0-9-]+$"
+JobId = Annotated[str, Path(min_length=1, max_length=64, pattern=_ID_PATTERN, examples=["0196f2c8a4c0"])]
+JobIds = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64, pattern=_ID_PATTERN)]] | None,
+    Query(max_length=50, description="Only these; may be given several times"),
+]
 HEARTBEAT_S = 15.0
 _EVENT_SCHEMA = {
     "type": "object",
@@ -54,6 +61,12 @@ def accepted(work: Work, row: Job, out: JobOut | None = None) -> Response:
     return work.answer(out or jobs.job_out(row), status=202, location=f"/v1/jobs/{row.id}")
 
 
+def accepted_all(work: Work, rows: list[Job], out: TransplantsOut) -> Response:
+    """`accepted`, for the jobs of one request: the list of just these is where to find them."""
+    work.after_commit += [partial(queue.wake, work.service.settings, row.id) for row in rows]
+    return work.answer(out, status=202, location=f"/v1/jobs?{urlencode([('id', row.id) for row in rows])}")
+
+
 @router.get("/jobs", responses=problems())
 def list_jobs(
     *,
@@ -62,11 +75,12 @@ def list_jobs(
     session: Reading,
     state: JobState | None = None,
     kind: JobKind | None = None,
+    id: JobIds = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[JobOut]:
     """Jobs, newest first."""
-    page = jobs.list_jobs(session, state=state, kind=kind, cursor=cursor, limit=limit)
+    page = jobs.list_jobs(session, state=state, kind=kind, ids=id, cursor=cursor, limit=limit)
     link_next(request, response, page)
     return page
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import transplants
+from app import several, transplants
 from app.composing import compose
 from app.deps import Posting, Service, ServiceDep
 from app.errors import problems
 from app.prechecks import Wanted, wanted
-from app.routes.jobs import accepted
+from app.routes.jobs import accepted, accepted_all
 from graftery.errors import GrafteryError
 from graftery.spec.recipes import AdapterRecipe
-from graftery.spec.wire import NetworkRequest, PrecheckOut, Ref, TransplantOut, TransplantRequest, VersionOut
+from graftery.spec.references import Ref
+from graftery.spec.wire import NetworkRequest, PrecheckOut, TransplantOut, TransplantRequest, TransplantsOut, VersionOut
 from registry import catalogue, jobs
 
 router = APIRouter(prefix="/v1", tags=["networks"])
@@ -43,7 +46,7 @@ def create_network(work: Posting, request: NetworkRequest) -> Response:
 @router.post(
     "/transplants",
     status_code=202,
-    response_model=TransplantOut,
+    response_model=TransplantOut | TransplantsOut,
     responses=problems(*REFERENCES, *MISFITS, "recipe_invalid", "samples_missing", "samples_invalid"),
 )
 async def create_transplant(work: Posting, service: ServiceDep, request: TransplantRequest) -> Response:
@@ -52,27 +55,40 @@ async def create_transplant(work: Posting, service: ServiceDep, request: Transpl
     What cannot work is refused here: shapes that no adapter joins, meanings that disagree, a recipe without its data.
     References are pinned now; what their names point at later does not matter to the job. `precheck` has what is known
     before the job runs, if that is found out within seconds; else `GET /v1/prechecks` has it later.
+
+    A list of tasks is a job for each, whose network is NAME-OUTPUT, by the name of the task's output: all are queued, or none.
+    The answer is then `jobs`, in the order of the tasks, and `Location` the list of them.
     """
     # Before the transaction, which must not be open while one waits.
     asked = await run_in_threadpool(_asked, service, request)
-    found = None if asked is None else await service.prechecks.look(asked, service.settings.precheck_wait_s)
+    wait_s = service.settings.precheck_wait_s
+    found = await asyncio.gather(*(service.prechecks.look(each, wait_s) for each in asked))
 
     def queue() -> Response:
-        row = transplants.submit(work.session, request)
-        return accepted(work, row, TransplantOut(**jobs.job_out(row).model_dump(), precheck=found))
+        rows = several.submit(work.session, request)
+        known: Sequence[PrecheckOut | None] = found or [None] * len(rows)
+        outs = [
+            TransplantOut(**jobs.job_out(row).model_dump(), precheck=each)
+            for row, each in zip(rows, known, strict=True)
+        ]
+        if isinstance(request.task, str):
+            return accepted(work, rows[0], outs[0])
+        return accepted_all(work, rows, TransplantsOut(jobs=outs))
 
     return await run_in_threadpool(queue)
 
 
-def _asked(service: Service, request: TransplantRequest) -> Wanted | None:
-    """The pre-check of a request; None for one that is refused, which its own transaction does."""
+def _asked(service: Service, request: TransplantRequest) -> list[Wanted]:
+    """The pre-checks of a request, one a task; none for one that is refused, which its own transaction does."""
     with service.database.read() as session:
         try:
-            planned = transplants.plan(session, request)
+            planned = [each for _, each in several.plan(session, request)]
         except GrafteryError:
-            return None
-        adapter, seed = request.recipe.adapter, planned.recipe.seed
-        return wanted(session, planned.parts["category"], planned.parts["task"], adapter, seed)
+            return []
+        adapter = request.recipe.adapter
+        return [
+            wanted(session, each.parts["category"], each.parts["task"], adapter, each.recipe.seed) for each in planned
+        ]
 
 
 @router.get("/prechecks", responses=problems(*REFERENCES[:3], "conflict", *MISFITS[:4]))

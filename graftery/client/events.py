@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from graftery.client.transport import Transport, broke
 from graftery.errors import ServiceError, Unavailable
-from graftery.spec.wire import FINAL_STATES, JobEvent
+from graftery.spec.wire import FINAL_STATES, JobEvent, JobOut
 
 PATIENCE_S = 60.0
 """How long a service may be away (a restart, an upgrade) before a watcher gives up."""
@@ -78,6 +78,28 @@ def follow(
                 raise
         if seen == before:
             time.sleep(PAUSE_S)
+
+
+def looking(look: Callable[[], list[JobOut]], *, patience_s: float = PATIENCE_S) -> Iterator[list[JobOut]]:
+    """Where jobs stand, looked up again and again until all of them are over; at least once.
+
+    Raises:
+        ServiceError, Unavailable: the service was away for longer than `patience_s`.
+    """
+    away_since = None
+    while True:
+        try:
+            found = look()
+        except (ServiceError, Unavailable) as error:
+            away_since = away_since or time.monotonic()
+            if not _may_pass(error) or time.monotonic() - away_since >= patience_s:
+                raise
+        else:
+            away_since = None
+            yield found
+            if all(job.state in FINAL_STATES for job in found):
+                return
+        time.sleep(PAUSE_S)
 
 
 def _is_final(event: JobEvent) -> bool:

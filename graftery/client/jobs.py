@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, overload
 from urllib.parse import quote
 
 from graftery.client.answers import error_from, parse
-from graftery.client.events import PATIENCE_S, follow
+from graftery.client.events import PATIENCE_S, follow, looking
 from graftery.client.verbs import Verbs, request_of
 from graftery.errors import Conflict
 from graftery.spec.recipes import TransplantRecipe
@@ -22,6 +22,7 @@ from graftery.spec.wire import (
     PrecheckOut,
     TransplantOut,
     TransplantRequest,
+    TransplantsOut,
 )
 
 PRECHECK_PATIENCE_S = 120.0
@@ -29,9 +30,12 @@ _ASK_AGAIN_S = 0.5
 
 JobRef: TypeAlias = JobOut | str
 """A job or its id."""
+PerTask: TypeAlias = str | Mapping[str, str]
+"""A reference, or with several tasks one for each: the task, as it was written, to its reference."""
 
 
 class JobVerbs(Verbs):
+    @overload
     def transplant(
         self,
         category: str,
@@ -39,28 +43,62 @@ class JobVerbs(Verbs):
         *,
         name: str,
         recipe: TransplantRecipe | Mapping[str, Any] | None = None,
-        teacher_task: str | None = None,
-        samples: str | None = None,
+        teacher_task: PerTask | None = None,
+        samples: PerTask | None = None,
         unlabelled: str | None = None,
-        evaluate_on: str | None = None,
+        evaluate_on: PerTask | None = None,
         alias: str | None = None,
         force: bool = False,
-    ) -> TransplantOut:
+    ) -> TransplantOut: ...
+
+    @overload
+    def transplant(
+        self,
+        category: str,
+        task: list[str],
+        *,
+        name: str,
+        recipe: TransplantRecipe | Mapping[str, Any] | None = None,
+        teacher_task: PerTask | None = None,
+        samples: PerTask | None = None,
+        unlabelled: str | None = None,
+        evaluate_on: PerTask | None = None,
+        alias: str | None = None,
+        force: bool = False,
+    ) -> list[TransplantOut]: ...
+
+    def transplant(
+        self,
+        category: str,
+        task: str | list[str],
+        *,
+        name: str,
+        recipe: TransplantRecipe | Mapping[str, Any] | None = None,
+        teacher_task: PerTask | None = None,
+        samples: PerTask | None = None,
+        unlabelled: str | None = None,
+        evaluate_on: PerTask | None = None,
+        alias: str | None = None,
+        force: bool = False,
+    ) -> TransplantOut | list[TransplantOut]:
         """Ask for an adapter between a category module and a task module that other categories share.
 
         Args:
             category: reference of f.
-            task: reference of gS; neither f nor gS is changed.
-            name: of the network gS(h(f(x))) that comes of it; the adapter is NAME-adapter.
+            task: reference of gS; neither f nor gS is changed. A list of them: a job for each, and all are taken or none.
+            name: of the network gS(h(f(x))) that comes of it; the adapter is NAME-adapter. With a list of tasks the
+                networks are NAME-OUTPUT, by the names of the tasks' outputs.
             recipe: how to learn; what is left out is chosen for the labels at hand.
             teacher_task: reference of gT; by default the one that was cut from the category's own teacher.
             samples: reference of a labelled sample set. Without one, nothing is needed but the modules.
             unlabelled: reference of a sample set whose images are used, and whose labels are not.
-            evaluate_on: reference of a labelled sample set to measure on; never trained on.
+            evaluate_on: reference of a labelled sample set to measure on; never trained on. This one, `samples` and
+                `teacher_task` may also be said by task: `{"animals-is": "cats", "animals-turn": "turned-cats"}`.
             alias: of the network, to point at the new version.
             force: join although preprocessing or meanings disagree.
         Returns:
-            The queued job, its references pinned; `precheck` is what is known before it runs.
+            The queued job, its references pinned; `precheck` is what is known before it runs. A list of tasks: the list
+            of their jobs, for `wait_all`.
         Raises:
             Misfit: before a job exists, where no adapter can join the two.
         """
@@ -72,7 +110,8 @@ class JobVerbs(Verbs):
         wanted = request_of(TransplantRequest, said)
         # Only what was said: what is left out is for the service to choose.
         body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-        return parse(TransplantOut, self._transport.post("/v1/transplants", body))
+        answer = self._transport.post("/v1/transplants", body)
+        return parse(TransplantOut, answer) if isinstance(task, str) else parse(TransplantsOut, answer).jobs
 
     def precheck(
         self,
@@ -145,6 +184,28 @@ class JobVerbs(Verbs):
             if progress is not None:
                 progress(event)
         return succeeded(self.job(job))
+
+    def wait_all(
+        self,
+        jobs: Sequence[JobRef],
+        *,
+        progress: Callable[[list[JobOut]], None] | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> list[JobOut]:
+        """Wait until all of these jobs are over, whichever ends first.
+
+        Args:
+            progress: is told where they stand, twice a second.
+            patience_s: how long the service may be away in between.
+        Returns:
+            The succeeded jobs, in the order given.
+        Raises:
+            As `wait` does, for the first in the order given that did not succeed, after all have ended.
+        """
+        for found in looking(lambda: [self.job(job) for job in jobs], patience_s=patience_s):
+            if progress is not None:
+                progress(found)
+        return [succeeded(job) for job in found]
 
     def cancel(self, job: JobRef) -> JobOut:
         """Ask a job to end; it does within a second or two, and keeps nothing."""

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from graftery.client.render import size
 from graftery.client.transfer import Progress as OnBytes
-from graftery.spec.wire import JobEvent
+from graftery.spec.wire import JobEvent, JobOut
 
 LINE_EVERY_S = 5.0
 """Without a terminal: at most one line in this time, besides first, last and changed ones."""
@@ -48,9 +48,24 @@ def job_view() -> Iterator[Callable[[JobEvent], None]]:
     if not console.is_terminal:
         yield _PlainJob()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("{task.fields[loss]}"), TimeRemainingColumn(), console=console) as bars:
+    with _bars(console) as bars:
         yield _BarsOfJob(bars)
+
+
+@contextmanager
+def jobs_view() -> Iterator[Callable[[list[JobOut]], None]]:
+    """A callback for where several jobs stand: one bar a job, with its phase and loss."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _PlainJobs()
+        return
+    with _bars(console) as bars:
+        yield _BarsOfJobs(bars)
+
+
+def _bars(console: Console) -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TextColumn("{task.fields[loss]}"), TimeRemainingColumn(), console=console)
 
 
 class _BarsOfJob:
@@ -91,6 +106,50 @@ class _PlainJob:
         if phase != self._phase or last or now - self._at >= LINE_EVERY_S:
             self._phase, self._at = phase, now
             _line(f"{phase} {data.get('step', 0)}/{data.get('steps', '?')} {_loss(data)}".rstrip())
+
+
+class _BarsOfJobs:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._by_job: dict[str, Any] = {}
+
+    def __call__(self, jobs: list[JobOut]) -> None:
+        for job in jobs:
+            if job.id not in self._by_job:
+                self._by_job[job.id] = self._bars.add_task(job.id, total=None, loss="")
+            at = job.progress or {}
+            self._bars.update(
+                self._by_job[job.id],
+                description=f"{job.request.get('name', job.id)} {_phase(job)}",
+                completed=at.get("step", 0),
+                total=at.get("steps"),
+                loss=_loss(at),
+            )
+
+
+class _PlainJobs:
+    """A line where the phase of a job changes, and for each that is at work one in `LINE_EVERY_S`."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, jobs: list[JobOut]) -> None:
+        for job in jobs:
+            phase, at, now = _phase(job), job.progress or {}, time.monotonic()
+            before, when = self._said.get(job.id, ("", 0.0))
+            if phase != before or (job.state == "running" and now - when >= LINE_EVERY_S):
+                self._said[job.id] = (phase, now)
+                steps = f"{at['step']}/{at.get('steps', '?')} {_loss(at)}" if _is_at_work(job) else ""
+                _line(f"{job.request.get('name', job.id)}: {phase} {steps}".rstrip())
+
+
+def _phase(job: JobOut) -> str:
+    """What a job that is at work does; else its state."""
+    return str((job.progress or {}).get("phase", "work")) if _is_at_work(job) else job.state
+
+
+def _is_at_work(job: JobOut) -> bool:
+    return job.state == "running" and "step" in (job.progress or {})
 
 
 def _plain_transfer(what: str) -> OnBytes:

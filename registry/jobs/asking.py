@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -61,16 +62,19 @@ def list_jobs(
     *,
     state: JobState | None = None,
     kind: JobKind | None = None,
+    ids: Sequence[str] | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[JobOut]:
-    """Jobs, the newest first."""
+    """Jobs, the newest first; of those in `ids` where that is given."""
     limit, after = clamp(limit), _read_place(cursor)
     query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
     if state is not None:
         query = query.where(Job.state == state)
     if kind is not None:
         query = query.where(Job.kind == kind)
+    if ids is not None:
+        query = query.where(Job.id.in_(ids))
     if after is not None:
         moment, job_id = after
         query = query.where(or_(Job.created_at < moment, and_(Job.created_at == moment, Job.id < job_id)))

@@ -77,6 +77,13 @@ def pairs(values: Iterable[str], option: str) -> dict[str, str]:
     return {name: text for name, _, text in split}
 
 
+def per_task(values: list[str], option: str) -> str | dict[str, str] | None:
+    """An option that is one reference for all tasks, or TASK=REF for each."""
+    if len(values) == 1 and "=" not in values[0]:
+        return values[0]
+    return pairs(values, option) or None
+
+
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graftery.client.commands.following import conclude, conclude_all, follow, tell
 from graftery.client.commands.options import (
     Force,
     JobId,
@@ -16,34 +17,42 @@ from graftery.client.commands.options import (
     json_of_option,
     note,
     pairs,
+    per_task,
     say,
     say_json,
 )
-from graftery.client.commands.plain_name import tell_plain_name
 from graftery.client.commands.precheck import tell_precheck
 from graftery.client.http import Client
 from graftery.client.jobs import succeeded
-from graftery.client.progress import job_view
-from graftery.client.quality import metrics_entries
-from graftery.client.render import certificate_text, job_line, table, when
+from graftery.client.render import job_line, table, when
 from graftery.errors import GrafteryError
-from graftery.spec.wire import JobOut
 
-INTERRUPTED = 130
 Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end, or return at once.")]
 
 
 def transplant(
     category: Annotated[str, typer.Argument(help="The category module f, by its reference.")],
-    task: Annotated[str, typer.Argument(help="The task module gS that other categories share.")],
+    task: Annotated[
+        list[str], typer.Argument(help="The task module gS that other categories share; or several, a job for each.")
+    ],
     *,
-    name: Annotated[str, typer.Option(help="Of the network that comes of it; the adapter is NAME-adapter.")],
-    samples: Annotated[str | None, typer.Option(help="A labelled sample set; none is needed.")] = None,
+    name: Annotated[
+        str,
+        typer.Option(help="Of the network that comes of it; the adapter is NAME-adapter. Several tasks: NAME-OUTPUT."),
+    ],
+    samples: Annotated[
+        list[str], typer.Option(help="A labelled sample set; none is needed. Or TASK=REF, several times.")
+    ] = [],  # noqa: B006
     unlabelled: Annotated[str | None, typer.Option(help="A sample set whose labels are not used.")] = None,
-    evaluate_on: Annotated[str | None, typer.Option(help="A labelled sample set to measure on.")] = None,
+    evaluate_on: Annotated[
+        list[str], typer.Option(help="A labelled sample set to measure on. Or TASK=REF, several times.")
+    ] = [],  # noqa: B006
     teacher_task: Annotated[
-        str | None, typer.Option(help="gT; by default the one that was cut from the category's teacher.")
-    ] = None,
+        list[str],
+        typer.Option(
+            help="gT; by default the one that was cut from the category's teacher. Or TASK=REF, several times."
+        ),
+    ] = [],  # noqa: B006
     objective: Annotated[
         list[str],
         typer.Option(
@@ -73,25 +82,32 @@ def transplant(
     Examples:
       graftery transplant cat animals-is --name cat-in-animals
       graftery transplant cat animals-is --name cat-in-animals --samples cats --labels 100 --objective direct
+      graftery transplant cat animals-is animals-turn --name cat-in-animals --evaluate-on animals-is=cats
       graftery transplant cat animals-is --name cat-in-animals --recipe recipe.json --no-watch --json
     """
     plan = _recipe(recipe, objective, source, labels=labels, steps=steps, seed=seed)
+    said: dict[str, Any] = {"name": name, "recipe": plan, "unlabelled": unlabelled, "alias": alias, "force": force}
+    said["teacher_task"] = per_task(teacher_task, "--teacher-task")
+    said |= {"samples": per_task(samples, "--samples"), "evaluate_on": per_task(evaluate_on, "--evaluate-on")}
     with connect(url) as client:
-        job = client.transplant(
-            category,
-            task,
-            name=name,
-            recipe=plan,
-            teacher_task=teacher_task,
-            samples=samples,
-            unlabelled=unlabelled,
-            evaluate_on=evaluate_on,
-            alias=alias,
-            force=force,
-        )
+        if len(task) > 1:
+            _transplant_all(client, category, task, said, watch=watch, as_json=as_json)
+            return
+        job = client.transplant(category, task[0], **said)
         if not as_json:
+            tell_precheck(job.precheck, category, task[0])
+        conclude(client, job, watch=watch, as_json=as_json)
+
+
+def _transplant_all(
+    client: Client, category: str, tasks: list[str], said: dict[str, Any], *, watch: bool, as_json: bool
+) -> None:
+    found = client.transplant(category, tasks, **said)
+    for job, task in zip(found, tasks, strict=True):
+        if not as_json:
+            note(f"{task}:")
             tell_precheck(job.precheck, category, task)
-        _conclude(client, job, watch=watch, as_json=as_json)
+    conclude_all(client, found, watch=watch, as_json=as_json)
 
 
 def jobs(
@@ -132,8 +148,8 @@ def watch(job_id: JobId, *, url: Url = None, as_json: Json = False) -> None:
                 say_json(event)
             succeeded(client.job(job_id))
             return
-        _follow(client, client.job(job_id))
-        _tell(client, succeeded(client.job(job_id)))
+        follow(client, client.job(job_id))
+        tell(client, succeeded(client.job(job_id)))
 
 
 def cancel(job_id: JobId, *, url: Url = None, as_json: Json = False) -> None:
@@ -154,7 +170,7 @@ def retry(job_id: JobId, *, watch: Watch = True, url: Url = None, as_json: Json 
       graftery retry 01J9Z3
     """
     with connect(url) as client:
-        _conclude(client, client.retry(job_id), watch=watch, as_json=as_json)
+        conclude(client, client.retry(job_id), watch=watch, as_json=as_json)
 
 
 def collect(
@@ -170,48 +186,7 @@ def collect(
       graftery collect --dry-run
     """
     with connect(url) as client:
-        _conclude(client, client.collect(dry_run=dry_run), watch=watch, as_json=as_json)
-
-
-def _conclude(client: Client, job: JobOut, *, watch: bool, as_json: bool) -> None:
-    """Follow a new job where that is asked for, and print what came of it."""
-    if watch:
-        note(f"job {job.id}")
-        _follow(client, job)
-        job = client.job(job.id)
-    if as_json:
-        say_json(job)
-        if watch:
-            succeeded(job)
-        return
-    _tell(client, succeeded(job) if watch else job)
-
-
-def _follow(client: Client, job: JobOut) -> None:
-    try:
-        with job_view() as show:
-            for event in client.watch(job):
-                show(event)
-    except KeyboardInterrupt:
-        note(f"job {job.id} goes on: `graftery watch {job.id}` follows it, `graftery cancel {job.id}` ends it")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _tell(client: Client, job: JobOut) -> None:
-    if job.result is None:
-        say(job_line(job))
-        return
-    say("  ".join([f"{job.kind} {job.state}", *(f"{key} {value}" for key, value in _flat(job.result).items())]))
-    for label, text in metrics_entries(job.result.get("metrics") or {}):
-        say(f"  {label}  {text}")
-    if "certificate" in job.result:
-        say(f"  certificate  {certificate_text(job.result['certificate'])}")
-    if "network" in job.result:
-        tell_plain_name(client, job.result["network"])
-
-
-def _flat(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if not isinstance(value, dict | list) and value is not None}
+        conclude(client, client.collect(dry_run=dry_run), watch=watch, as_json=as_json)
 
 
 def _recipe(recipe: str | None, objectives: list[str], sources: list[str], **options: int | None) -> dict[str, Any]:

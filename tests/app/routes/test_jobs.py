@@ -35,6 +35,15 @@ def test_jobs_are_listed_by_state_and_kind(client: TestClient) -> None:
     assert code_of(client.get("/v1/jobs", params={"state": "odd"})) == "request_invalid"
 
 
+def test_jobs_can_be_listed_by_their_ids(client: TestClient) -> None:
+    ids = [_collect(client)["id"] for _ in range(3)]
+    first = client.get("/v1/jobs", params={"id": [ids[0], ids[2], "none"], "limit": 1})
+    assert [job["id"] for job in first.json()["items"]] == [ids[2]]
+    following = client.get(first.headers["link"][1:].split(">")[0]).json()
+    assert ([job["id"] for job in following["items"]], following["next"]) == ([ids[0]], None)
+    assert code_of(client.get("/v1/jobs", params={"id": "no id"})) == "request_invalid"
+
+
 def test_a_queued_job_is_cancelled_at_once(client: TestClient) -> None:
     job = _collect(client)
     cancelled = client.post(f"/v1/jobs/{job['id']}/cancel")
