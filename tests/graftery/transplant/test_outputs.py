@@ -87,7 +87,8 @@ def _explained(files: tuple[ModuleFile, ModuleFile, ModuleFile], done: Transplan
 def test_every_kind_of_output_is_learned_without_labels(semantics: Semantics, shape: tuple[int, ...]) -> None:
     files = _files(semantics, shape)
     done = _run(files, 150)
-    assert set(done.recipe.objectives) == {"distillation", "back_distillation"}
+    jacobian = set() if semantics == "segmentation" else {"back_distillation"}
+    assert set(done.recipe.objectives) == {"distillation"} | jacobian
     # f ends with a ReLU, but what it is joined to are no features of that kind.
     assert done.recipe.adapter.final_relu is False
     assert _explained(files, done) > 0.3
