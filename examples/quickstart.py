@@ -41,11 +41,10 @@ def main() -> None:
             "eight", "digits-is", name="eight-in-digits", recipe=recipe, evaluate_on="eights-held-out"
         )
         done = client.wait(job, progress=show)
-        for net, metrics in (done.result or {})["metrics"].items():
-            if metrics and "balanced_accuracy" in metrics:
-                print(
-                    f"{net:10} balanced accuracy {metrics['balanced_accuracy']:.3f} with {done.result['labels']} labels"
-                )
+        measured = (done.result or {})["metrics"]
+        for net in ("teacher", "identity", "adapter"):
+            low, high = measured[f"{net}_interval"]["balanced_accuracy"]
+            print(f"{net:10} balanced accuracy {measured[net]['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f})")
         logits = client.infer("eight-in-digits", test.x[:8])
         print("is it an 8?", ["yes" if logit > 0 else "no" for logit in logits[:, 0]], "truth:", test.y[:8].tolist())
 

@@ -158,7 +158,9 @@ def test_a_job_that_diverges_says_so(populated: Client) -> None:
 
 
 def test_cancel(populated: Client) -> None:
-    job = populated.transplant("new", "shared-is", name="long", recipe={**QUICK, "steps": 1_000_000})
+    job = populated.transplant(
+        "new", "shared-is", name="long", recipe={**QUICK, "steps": 1_000_000, "stop": {"patience": 0}}
+    )
     for event in populated.watch(job):
         if event.type == "progress":
             populated.cancel(job)

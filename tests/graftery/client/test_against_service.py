@@ -201,7 +201,8 @@ def test_misfits_are_named_before_a_job_exists(client: Client) -> None:
 
 def test_cancel_and_retry(client: Client, own: Prefix) -> None:
     client.push_teacher(own("t"), files.teacher(seed=3), cut=files.CUT)
-    job = client.transplant(own("t"), own("t-is"), name=own("n"), recipe={"sources": ["noise"], "steps": 100_000})
+    endless = {"sources": ["noise"], "steps": 100_000, "stop": {"patience": 0}}
+    job = client.transplant(own("t"), own("t-is"), name=own("n"), recipe=endless)
     for event in client.watch(job):
         if event.type == "progress":
             client.cancel(job)
