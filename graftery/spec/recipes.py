@@ -143,7 +143,7 @@ class BankRecipe(Frozen):
 
 
 class StopRecipe(Frozen):
-    """When a training stops by itself: student and teacher agree no better on fresh noise."""
+    """When a training stops by itself: student and teacher agree no better on fresh noise. Without distillation it never does."""
 
     every: int = Field(20, ge=1, le=100_000, description="Steps between two looks")
     patience: int = Field(3, ge=0, le=1000, description="Looks without a rise that end it; 0: all steps are done")

@@ -17,7 +17,7 @@ from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.module import ModuleFile, trace
 from graftery.nn.adapters import make_adapter
 from graftery.spec.manifest import OutputMeaning
-from graftery.spec.plan import TEACHING, complete
+from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank
 from graftery.transplant.checkpoint import Checkpoint
@@ -190,8 +190,8 @@ class _Run:
         return matched_features(category, self.noise, count, stream, step)
 
     def _watched(self, adapter: nn.Module) -> Callable[[], float] | None:
-        """What should rise while h learns; direct-learn asks no teacher, and does all its steps."""
-        if not TEACHING & self.recipe.objectives.keys():
+        """What should rise while h learns. Where no term is about outputs, outputs do not tell when it has learned."""
+        if "distillation" not in self.recipe.objectives:
             return None
         return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"))
 

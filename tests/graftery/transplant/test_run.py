@@ -71,6 +71,19 @@ def test_the_adapter_tells_where_it_came_from() -> None:
     assert {entry["phase"] for entry in done.history} == {"inversion", "train", "evaluate"}
 
 
+@pytest.mark.parametrize(
+    "objectives, last",
+    [({}, 12), ({"distillation": 1}, 12), ({"back_distillation": 1}, 40), ({"pseudo_gradient": 1}, 40)],
+)
+def test_it_ends_when_outputs_come_no_nearer_if_outputs_are_what_it_learns(
+    objectives: dict[str, float], last: int
+) -> None:
+    stop = {"every": 4, "patience": 1, "tolerance": 1.0, "cooling": 0.5}  # no rise is enough
+    fields = {"objectives": objectives, "sources": ["noise"], "steps": 40, "batch": 8, "stop": stop}
+    done = _run(t.image_files(), TransplantRecipe.model_validate(fields))
+    assert max(int(entry["step"]) for entry in done.history if entry["phase"] == "train") == last
+
+
 def test_the_same_recipe_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     digests = [
         _run(t.image_files(), SHORT.model_copy(update={"seed": seed})).adapter.save(tmp_path / "a")
