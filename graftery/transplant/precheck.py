@@ -155,7 +155,12 @@ def _compared(net: nn.Module, features: tuple[int, ...], near: Neighbour, noise:
             return Compared(near.name, None, None, reason)
         moments.add(ours, theirs, test=test)
     found = moments.likeness()
-    return Compared(near.name, found.residual, found.cka, found.reason)
+    return Compared(near.name, _rounded(found.residual), _rounded(found.cka), found.reason)
+
+
+def _rounded(value: float | None) -> float | None:
+    """Sums come out another way in their last bits where memory lies another way; nobody reads more than six digits."""
+    return None if value is None else round(value, 6)
 
 
 def _incomparable(near: Neighbour, noise: Noise) -> str | None:
