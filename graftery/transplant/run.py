@@ -44,7 +44,8 @@ class Transplant:
         adapter: h as a module file of kind "adapter".
         recipe: exactly what was done: every default filled in.
         metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
-            not measured. With depths to choose from also `choice`: the depth chosen, and the score of each. With samples to measure on also the intervals of `graftery.transplant.evaluation.judge`.
+            not measured. With depths to choose from also `choice`: the depth chosen, and the score of each. With samples
+            to measure on also the intervals of `graftery.transplant.evaluation.judge`.
         history: about fifty entries a phase: phase, step and loss.
     """
 
@@ -170,8 +171,8 @@ class _Run:
             one(self.recipe, adapter, loop)
             return adapter, self.recipe, {}
         held_out = self._held_out(batches)
-        judge = partial(score, self.nets, held_out, semantics)
-        adapter, recipe, scores = learn_best(self.recipe, one, self._adapter, judge, loop)
+        agreeing = partial(score, self.nets, held_out, semantics)
+        adapter, recipe, scores = learn_best(self.recipe, one, self._adapter, agreeing, loop)
         return adapter, recipe, {"choice": best_json(recipe, scores)}
 
     def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
