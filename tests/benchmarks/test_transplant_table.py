@@ -14,8 +14,9 @@ from benchmarks.transplant.cells import Cells
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.protocol import Row, settings
 from benchmarks.transplant.report import interval, page
-from benchmarks.transplant.worlds import WORLDS
+from benchmarks.transplant.worlds import WORLDS, camvid, cifar10
 from benchmarks.transplant.worlds.base import World
+from benchmarks.transplant.worlds.learning import Staged, share_above
 from benchmarks.transplant.zoo import Zoo
 from graftery.spec.recipes import TransplantRecipe
 
@@ -99,3 +100,16 @@ def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_
     again = Bench.of(Zoo(world, tmp_path / "nets", said.append), setting, "3", 0, world.tasks[0])
     assert again.shared.content_digest == bench.shared.content_digest
     assert len(said) == 2  # one teacher, one generic net
+
+
+@pytest.mark.parametrize("made", [cifar10.Net, camvid.Net])
+def test_a_generic_net_shares_what_is_above_the_cut_and_nothing_below(made: type[Staged]) -> None:
+    output = "is" if made is cifar10.Net else "mask"
+    nets = [made([output]) for _ in range(3)]
+    first = [net.stages[0] for net in nets]
+    own = share_above(nets, "stages.1")
+    assert own == 2
+    for net, stage in zip(nets, first, strict=True):
+        assert net.heads is nets[0].heads and net.stages[0] is stage
+        assert all(a is b for a, b in zip(net.stages[own:], nets[0].stages[own:], strict=True))
+    assert len({id(stage) for stage in first}) == 3

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, fit
+from benchmarks.transplant.worlds.learning import Schedule, Staged, fit, share_above
 from graftery.data import SampleSet
 from graftery.data.streams import generator
 from graftery.module import ModuleFile, trace
@@ -59,7 +59,7 @@ class Mask(nn.Module):
         return _enlarged(logits, 4.0)
 
 
-class Net(nn.Module):
+class Net(Staged):
     """f: blocks of one convolution, 96x128x3 to 32x24x32; g: a head an output."""
 
     def __init__(self, outputs: Sequence[str]) -> None:
@@ -109,10 +109,7 @@ class CamVid(World):
     def generic_net(self, categories: Sequence[str], seed: int, depth: str, tasks: Sequence[str]) -> Trained:
         torch.manual_seed(5000 + seed)
         nets = [Net(tasks) for _ in categories]
-        shared = int(self.cuts[depth].removeprefix("stages.")) + 1
-        for net in nets[1:]:
-            net.stages = nn.Sequential(*net.stages[:shared], *nets[0].stages[shared:])
-            net.heads = nets[0].heads
+        shared = share_above(nets, self.cuts[depth])
         return self._trained(nets, shared, categories, tasks=tasks, seed=5000 + seed)
 
     def _trained(

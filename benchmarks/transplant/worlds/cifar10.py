@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, fit
+from benchmarks.transplant.worlds.learning import Schedule, Staged, fit, share_above
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -40,7 +40,7 @@ GENERIC_BATCH = 64
 AUGMENT = AugmentRecipe(shift=3, flip=True)
 
 
-class Net(nn.Module):
+class Net(Staged):
     """f: stages of convolutions; g: two more and a linear layer an output. 32x32x3 to 48x8x8 at the middle cut."""
 
     def __init__(self, outputs: Sequence[str]) -> None:
@@ -105,10 +105,7 @@ class Cifar10(World):
     def generic_net(self, categories: Sequence[str], seed: int, depth: str, tasks: Sequence[str]) -> Trained:
         torch.manual_seed(5000 + seed)
         nets = [Net(tasks) for _ in categories]
-        shared = int(self.cuts[depth].removeprefix("stages.")) + 1
-        for net in nets[1:]:
-            net.stages = nn.Sequential(*net.stages[:shared], *nets[0].stages[shared:])
-            net.heads = nets[0].heads
+        shared = share_above(nets, self.cuts[depth])
         modules = nn.ModuleList(nets)  # a parameter that is shared counts once
         seconds, curve = fit(
             [modules],

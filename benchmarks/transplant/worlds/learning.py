@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,6 +34,22 @@ class Clock:
 
     def stop(self) -> None:
         self.seconds += time.perf_counter() - self._since
+
+
+class Staged(nn.Module):
+    """A net that can be cut after each of its stages; its heads are by output."""
+
+    stages: nn.Sequential
+    heads: nn.ModuleDict
+
+
+def share_above(nets: Sequence[Staged], layer: str) -> int:
+    """Let all nets have the first one's stages above the cut at `layer`, and its heads; returns how many stages stay their own."""
+    own = int(layer.removeprefix("stages.")) + 1
+    for net in nets[1:]:
+        net.stages = nn.Sequential(*net.stages[:own], *nets[0].stages[own:])
+        net.heads = nets[0].heads
+    return own
 
 
 def fit(
