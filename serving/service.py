@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,12 @@ from registry.models import Version
 from registry.settings import Settings
 from registry.store import Store
 from serving import bodies, documents, models, network, protocol
+from serving.asking import Answer, Question
 from serving.documents import IndexEntry, ModelMetadata
 from serving.engine import Engine, Gate
 from serving.models import Model
 from serving.pool import Pool
 from serving.stats import Collector, Statistics
-from serving.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """A request that was read: the input, and which outputs are wanted, of each whether as bytes."""
+class _Read:
+    """A body that was read: the question, and of each wanted output whether it goes back as bytes."""
 
     request_id: str | None
-    x: Array
-    wishes: dict[str, bool]
+    question: Question
+    binary: dict[str, bool]
 
 
 class Serving:
@@ -81,46 +81,70 @@ class Serving:
             return models.find(session, name, version, self._known)
 
     async def infer(self, name: str, version: str | None, call: Call) -> Reply:
-        """Answer an infer request.
+        """Answer an infer request of the HTTP protocol.
 
         Raises:
             NotFound, InferenceRefused, Unavailable
         """
         began = time.perf_counter()
         model = await run_in_threadpool(self.find, name, version)
+        with self.counted(model, began) as steps_s:
+            read = await run_in_threadpool(self._read, model, call)
+            steps_s["compute_input"] = time.perf_counter() - began
+            answer = await self.ask(model, read.question)
+            written = time.perf_counter()
+            reply = await run_in_threadpool(_written, answer, read, call.accept)
+            steps_s |= {step: steps_s.get(step, 0.0) + seconds for step, seconds in answer.steps_s.items()}
+            steps_s["compute_output"] += time.perf_counter() - written
+            steps_s["rows"] = len(read.question.x)
+        return reply
+
+    @contextmanager
+    def counted(self, model: Model, began: float) -> Iterator[dict[str, float]]:
+        """Count what happens inside as one request to the model, for the statistics of every transport.
+
+        Args:
+            began: when the request came, by `time.perf_counter`.
+
+        Yields:
+            To be filled with the seconds of `stats.STEPS` and with `rows`, the rows that were answered.
+        """
+        steps_s: dict[str, float] = {}
         try:
-            return await self._infer(model, call, began)
+            yield steps_s
         except Exception as error:
             self.statistics.failed(model.name, model.version, time.perf_counter() - began, _reason(error))
             raise
+        rows = int(steps_s.pop("rows"))
+        self.statistics.succeeded(model.name, model.version, rows, time.perf_counter() - began, steps_s)
 
-    async def _infer(self, model: Model, call: Call, began: float) -> Reply:
+    async def ask(self, model: Model, question: Question) -> Answer:
+        """Run a question through the model; what every transport calls, between reading and writing.
+
+        Raises:
+            InferenceRefused: the nets cannot run on these sizes.
+            Unavailable: unloaded, not ready, or too much waits already.
+        """
         self._refuse_unloaded(model.key)
-        read = time.perf_counter()
-        work = await run_in_threadpool(self._read, model, call)
         queued = time.perf_counter()
         async with self._held(model) as nets:
             started, run = await self.engine.run(
-                lambda: (time.perf_counter(), network.run(model, nets, work.x, list(work.wishes), self.device))
+                lambda: (time.perf_counter(), network.run(model, nets, question.x, question.wanted, self.device))
             )
-        computed = time.perf_counter()
-        reply = await run_in_threadpool(_written, model, work, run.outputs, call.accept)
-        ended = time.perf_counter()
         steps_s = {
             "queue": started - queued,
-            "compute_input": queued - read + run.input_s,
+            "compute_input": run.input_s,
             "compute_infer": run.infer_s,
-            "compute_output": run.output_s + ended - computed,
+            "compute_output": run.output_s,
         }
-        self.statistics.succeeded(model.name, model.version, len(work.x), ended - began, steps_s)
-        return reply
+        return Answer(model, run.outputs, steps_s)
 
-    def _read(self, model: Model, call: Call) -> _Work:
+    def _read(self, model: Model, call: Call) -> _Read:
         body = bodies.unpack(call.body, call.encoding, self.settings.infer_body_bytes)
         request, binary = protocol.parse(body, call.header_length)
         wishes = protocol.wishes_of(request, list(model.outputs))
         arrays = protocol.inputs_of(request, binary, [model.input], self.settings.infer_batch)
-        return _Work(request.id, arrays[model.input.name], wishes)
+        return _Read(request.id, Question(arrays[model.input.name], tuple(wishes)), wishes)
 
     @asynccontextmanager
     async def _held(self, model: Model) -> AsyncIterator[dict[str, nn.Module]]:
@@ -219,12 +243,13 @@ class Serving:
             torch.set_num_threads(self.settings.threads)
 
 
-def _written(model: Model, work: _Work, arrays: dict[str, Array], accept: str | None) -> Reply:
+def _written(answer: Answer, read: _Read, accept: str | None) -> Reply:
+    model = answer.model
     outputs = [
-        protocol.Output(name, model.outputs[name].declared.datatype, array, work.wishes[name])
-        for name, array in arrays.items()
+        protocol.Output(name, model.outputs[name].declared.datatype, array, read.binary[name])
+        for name, array in answer.outputs.items()
     ]
-    body, header_length = protocol.encode(model.name, model.version, work.request_id, outputs)
+    body, header_length = protocol.encode(model.name, model.version, read.request_id, outputs)
     packing = bodies.chosen_packing(accept) if len(body) >= bodies.PACK_FROM_BYTES else None
     return Reply(bodies.pack(body, packing) if packing else body, header_length, packing)
 
