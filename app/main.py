@@ -43,18 +43,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     app.exception_handler(Replayed)(_replayed)
-    # The last one added is the outermost.
-    app.add_middleware(JsonBodyLimit)
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(RequestContext, metrics=service.metrics)
     app.include_router(health.router)
     if "registry" in settings.planes:
         for room in ROUTERS:
             app.include_router(room.router)
+    # The middleware that is added last is the outermost; inference adds one of its own, that only RequestContext is around.
+    app.add_middleware(JsonBodyLimit)
+    app.add_middleware(HeadAsGet)
     if "inference" in settings.planes:
         from serving.openinference import mount
 
         mount(app, settings, service.database, service.store)
+    app.add_middleware(RequestContext, metrics=service.metrics)
     return app
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from app.children import Children
 from app.parts import manifest_of
 from graftery.errors import GrafteryError, StoreError, Unavailable
 from graftery.spec.manifest import json_of
@@ -21,6 +20,7 @@ from graftery.spec.recipes import PRECHECK_NEIGHBOURS, AdapterRecipe, Transplant
 from graftery.spec.wire import PrecheckOut
 from registry import catalogue
 from registry.catalogue import NetworkVersions
+from registry.children import Children
 from registry.models import Version
 from registry.settings import Settings
 from registry.store import Store

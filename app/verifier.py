@@ -1,6 +1,6 @@
 """A pool of warm processes that check uploads, so that a stranger's file never meets this process, its memory or torch.
 
-Each child is `python -m graftery.module.verify --serve` (`app.children`).
+Each child is `python -m graftery.module.verify --serve` (`registry.children`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.children import Children
 from graftery.spec.limits import Limits
+from registry.children import Children
 
 COMMAND = (sys.executable, "-m", "graftery.module.verify", "--serve")
 

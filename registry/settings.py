@@ -60,7 +60,25 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads of a training or inference process; 0: torch decides")
     pool_bytes: int = Field(2 * 1024**3, ge=0, description="Weights held in memory for inference")
     infer_batch: int = Field(256, ge=1, description="Largest batch of an inference request")
-    infer_queue: int = Field(64, ge=1, description="Inference requests that may wait; more are answered 503")
+    infer_merge: int = Field(32, ge=1, description="Rows of several inference requests that are run together at most")
+    infer_delay_ms: dict[str, Annotated[float, Field(ge=0, le=60_000)]] = Field(
+        {}, description="Milliseconds that a request may wait for others to be run with, by network; 0 where not named"
+    )
+    infer_queue: int = Field(1024, ge=1, description="Rows of inference requests that may wait; more are answered 503")
+    fast_forms: Literal["auto", "off"] = Field(
+        "auto", description="auto: derive a faster form of each module in the background; off: eager PyTorch"
+    )
+    derived_bytes: int = Field(8 * 1024**3, ge=0, description="Derived forms that are kept under home")
+    feature_cache_bytes: int = Field(
+        0, ge=0, description="Features that are kept by input, for repeated inputs; 0: none"
+    )
+    names_s: float = Field(
+        0.5,
+        ge=0,
+        le=60,
+        description="How long inference on PostgreSQL may not see a moved alias; SQLite sees it at once",
+    )
+    slow_request_s: float = Field(1.0, gt=0, description="An inference request that took longer is logged as slow")
     infer_body_bytes: int = Field(64 * 1024**2, ge=1, description="Largest body of an inference request, unpacked")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False

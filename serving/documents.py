@@ -110,7 +110,7 @@ def metadata(model: Model, versions: list[str]) -> ModelMetadata:
     )
 
 
-def config(model: Model, versions: list[str], max_batch: int, kind: str) -> dict[str, Any]:
+def config(model: Model, versions: list[str], max_batch: int, kind: str, delay_us: int) -> dict[str, Any]:
     """Triton's model configuration, as far as it has a meaning here."""
     return {
         "name": model.name,
@@ -118,6 +118,7 @@ def config(model: Model, versions: list[str], max_batch: int, kind: str) -> dict
         "backend": PLATFORM,
         "version_policy": {"specific": {"versions": [int(version) for version in versions]}},
         "max_batch_size": max_batch,
+        "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
         "input": [_configured(model.input)],
         "output": [_configured(output.declared) for output in model.outputs.values()],
         "instance_group": [{"name": f"{model.name}_0", "kind": kind, "count": 1}],

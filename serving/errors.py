@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from graftery.errors import GrafteryError
 from graftery.spec.problems import status_of
-from serving.engine import RETRY_AFTER_S
+from serving.gate import RETRY_AFTER_S
 
 log = structlog.get_logger("graftery.inference")
 

@@ -34,12 +34,11 @@ from serving.documents import (
     ServerMetadata,
 )
 from serving.errors import Elsewhere, InferenceRoute
+from serving.http import BINARY, HEADER_LENGTH, Direct, answer
 from serving.protocol import InferRequest
-from serving.service import Call, Reply, Serving
+from serving.service import Serving
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
 SMALL_BODY_BYTES = 64 * 1024
-_BINARY = "application/octet-stream"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorDocument, "description": "The request is not valid"},
     404: {"model": ErrorDocument, "description": "There is no such model or version"},
@@ -47,6 +46,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     415: {"model": ErrorDocument, "description": "The Content-Encoding is not supported"},
     500: {"model": ErrorDocument, "description": "The service met an error of its own"},
     503: {"model": ErrorDocument, "description": "Not ready, or full: retry after the seconds of Retry-After"},
+    504: {"model": ErrorDocument, "description": "The request was not run within its timeout"},
 }
 
 
@@ -174,11 +174,11 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 _INFER: dict[str, Any] = {
     "response_class": Response,
     "responses": {
-        **_errors(400, 404, 413, 415),
+        **_errors(400, 404, 413, 415, 504),
         200: {
             "description": "JSON, or JSON and then the outputs' bytes",
             "model": InferReply,
-            "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
         },
     },
     "openapi_extra": {
@@ -196,7 +196,7 @@ _INFER: dict[str, Any] = {
             "description": "JSON, or JSON and then the tensors' bytes; gzip and deflate as Content-Encoding says",
             "content": {
                 "application/json": {"schema": _inlined(InferRequest.model_json_schema())},
-                _BINARY: {"schema": {"type": "string", "format": "binary"}},
+                BINARY: {"schema": {"type": "string", "format": "binary"}},
             },
         },
     },
@@ -206,13 +206,13 @@ _INFER: dict[str, Any] = {
 @router.post("/models/{name}/infer", **_INFER)
 async def infer(serving: ServingDep, name: NamePath, request: Request) -> Response:
     """Run the version that the name leads to now: an alias that was moved is seen at once."""
-    return _answer(await serving.infer(name, None, await _call(serving, request)))
+    return await answer(serving, name, None, request)
 
 
 @router.post("/models/{name}/versions/{version}/infer", **_INFER)
 async def infer_version(serving: ServingDep, name: PlainNamePath, version: VersionPath, request: Request) -> Response:
     """Run one version."""
-    return _answer(await serving.infer(name, version, await _call(serving, request)))
+    return await answer(serving, name, version, request)
 
 
 @router.post("/repository/index", responses=_errors(400, 413))
@@ -241,22 +241,6 @@ def unload_model(serving: ServingDep, name: NamePath) -> ModelState:
     return ModelState(name=model.name, version=model.version, state="UNAVAILABLE")
 
 
-async def _call(serving: Serving, request: Request) -> Call:
-    headers = request.headers
-    body = await bodies.read(request, serving.settings.infer_body_bytes)
-    return Call(body, headers.get("content-encoding"), headers.get(HEADER_LENGTH), headers.get("accept-encoding"))
-
-
-def _answer(reply: Reply) -> Response:
-    headers = {"Vary": "Accept-Encoding"}
-    if reply.packing is not None:
-        headers["Content-Encoding"] = reply.packing
-    if reply.header_length is None:
-        return Response(reply.body, headers=headers, media_type="application/json")
-    headers[HEADER_LENGTH] = str(reply.header_length)
-    return Response(reply.body, headers=headers, media_type=_BINARY)
-
-
 async def _options(request: Request) -> dict[str, Any]:
     """The JSON object of a request that needs none."""
     body = await bodies.read(request, SMALL_BODY_BYTES)
@@ -279,6 +263,8 @@ def mount(app: FastAPI, settings: Settings, database: Database, store: Store) ->
     app.include_router(router)
     # Any method, so that the app around never answers under /v2 in another form than the protocol's.
     app.router.routes += [Route(path, Elsewhere(), include_in_schema=False) for path in ("/v2", "/v2/{rest:path}")]
+    described = {"{version}" in route.path: route for route in router.routes if route.path.endswith("/infer")}  # type: ignore[attr-defined]
+    app.add_middleware(Direct, serving=serving, routes=described)
     around = app.router.lifespan_context
 
     @asynccontextmanager

@@ -44,12 +44,13 @@ class _Entry(Generic[T]):
 
 @dataclass(frozen=True)
 class Resident:
-    """One part in memory. `users`: requests that hold it now; `owners`: the models that keep it."""
+    """One part in memory. `users`: requests that hold it now; `owners`: the models that keep it; `form`: how it runs."""
 
     digest: str
     size_bytes: int
     users: int
     owners: frozenset[str]
+    form: str = ""
 
 
 class Pool(Generic[T]):
@@ -95,6 +96,28 @@ class Pool(Generic[T]):
         finally:
             self._unpin(entries)
 
+    def take(self, parts: Mapping[str, int], owner: str) -> dict[str, T] | None:
+        """All parts at once where they are in memory, without waiting; to be given back by `give`. None: use `hold`."""
+        with self._lock:
+            entries = [self._entries.get(digest) for digest in parts]
+            held = [entry for entry in entries if entry is not None and entry.ready.done()]
+            if len(held) < len(entries):
+                return None
+            self._enter(held, owner)
+            return {entry.digest: entry.ready.result() for entry in held}
+
+    def give(self, parts: Mapping[str, int]) -> None:
+        """Give back what `take` gave."""
+        with self._lock:
+            self._let_go([self._entries[digest] for digest in parts])
+
+    def resized(self, digest: str, size_bytes: int) -> None:
+        """A part takes more or less than before; room for others is made when they come."""
+        with self._lock:
+            if digest in self._entries:
+                self._entries[digest].size_bytes = size_bytes
+                self._signal()
+
     def has(self, parts: Mapping[str, int]) -> bool:
         """Whether all parts are in memory, loaded."""
         with self._lock:
@@ -112,7 +135,16 @@ class Pool(Generic[T]):
         """What is in memory, loaded."""
         with self._lock:
             loaded = [entry for entry in self._entries.values() if entry.ready.done()]
-            return [Resident(entry.digest, entry.size_bytes, entry.users, frozenset(entry.owners)) for entry in loaded]
+            return [
+                Resident(
+                    entry.digest,
+                    entry.size_bytes,
+                    entry.users,
+                    frozenset(entry.owners),
+                    getattr(entry.ready.result(), "form", ""),
+                )
+                for entry in loaded
+            ]
 
     @property
     def size_bytes(self) -> int:
@@ -161,11 +193,14 @@ class Pool(Generic[T]):
                 self._entries[digest] = _Entry(digest, size)
                 self._loaders.submit(self._fill, self._entries[digest])
             entries = [self._entries[digest] for digest in parts]
-            for entry in entries:
-                entry.users += 1
-                entry.owners.add(owner)
-                entry.last_used = next(self._clock)
+            self._enter(entries, owner)
             return entries, self._freed
+
+    def _enter(self, entries: list[_Entry[T]], owner: str) -> None:
+        for entry in entries:
+            entry.users += 1
+            entry.owners.add(owner)
+            entry.last_used = next(self._clock)
 
     def _refuse_oversized(self, parts: Mapping[str, int], missing: Mapping[str, int], owner: str) -> None:
         needed = sum(missing.values()) + sum(self._entries[d].size_bytes for d in parts if d not in missing)

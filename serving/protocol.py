@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, StrictStr, ValidationError
 
 from graftery.errors import InferenceRefused
-from serving import tensors
+from serving import quick, tensors
 from serving.tensors import Array
 
 Size = Annotated[StrictInt, Field(ge=0, le=2**40)]
@@ -30,6 +31,12 @@ class InputTensor(BaseModel):
     datatype: Text
     parameters: dict[str, Any] = {}
     data: list[Any] | None = Field(None, description="Row-major, flat or nested")
+    _numbers: Array | None = PrivateAttr(None)
+    """`data` as an array [count], where it was read without a Python object for each number."""
+
+    @property
+    def has_data(self) -> bool:
+        return self.data is not None or self._numbers is not None
 
 
 class OutputWish(BaseModel):
@@ -91,13 +98,23 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
     """
     length = _json_length(header_length, len(body))
     try:
-        document = json.loads(body[:length], parse_constant=_no_constant)
-        request = InferRequest.model_validate(document)
+        request = _request(body[:length])
     except ValidationError as error:
         raise InferenceRefused(_first(error)) from None
     except (ValueError, RecursionError) as error:
         raise InferenceRefused(f"the request's JSON cannot be read: {error}") from None
     return request, memoryview(body)[length:]
+
+
+def _request(text: bytes) -> InferRequest:
+    document = quick.read(text) if len(text) >= quick.LEAST_BYTES else None
+    if document is None:
+        return InferRequest.model_validate(json.loads(text, parse_constant=_no_constant))
+    numbers = [tensor.pop("data", None) for tensor in document["inputs"]]
+    request = InferRequest.model_validate(document)
+    for tensor, each in zip(request.inputs, numbers, strict=True):
+        tensor._numbers = each
+    return request
 
 
 def inputs_of(
@@ -145,7 +162,7 @@ def encode(model: str, version: str, request_id: str | None, outputs: Sequence[O
     document: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id is not None:
         document["id"] = request_id
-    head = json.dumps(document | {"outputs": described}, separators=(",", ":"), allow_nan=False).encode()
+    head = orjson.dumps(document | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *pieces]), len(head)) if pieces else (head, None)
 
 
@@ -223,10 +240,12 @@ def _pieces(inputs: Sequence[InputTensor], binary: memoryview) -> list[memoryvie
 
 def _array(tensor: InputTensor, raw: memoryview | None, where: str) -> Array:
     _refuse_extensions(tensor.parameters, where)
-    if raw is not None and tensor.data is not None:
+    if raw is not None and tensor.has_data:
         raise InferenceRefused(f"{where}: has both data and binary_data_size, expected one of them")
     if raw is not None:
         return tensors.from_binary(raw, tensor.datatype, tensor.shape, where)
+    if tensor._numbers is not None:
+        return tensors.from_numbers(tensor._numbers, tensor.datatype, tensor.shape, where)
     if tensor.data is None:
         raise InferenceRefused(f"{where}: has neither data nor binary_data_size")
     return tensors.from_json(tensor.data, tensor.datatype, tensor.shape, where)

@@ -1,16 +1,16 @@
-"""The inference plane of one process: from a request's bytes to its answer's bytes."""
+"""The inference plane of one process: what its models are, and asking them. Transports read and write around it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
+import structlog
 import torch
 from starlette.concurrency import run_in_threadpool
-from torch import nn
+from starlette.requests import ClientDisconnect
 
 from graftery.errors import GrafteryError, InferenceRefused, StoreError, Unavailable
 from graftery.spec.names import parse_reference
@@ -19,39 +19,21 @@ from registry.db import Database
 from registry.models import Version
 from registry.settings import Settings
 from registry.store import Store
-from serving import bodies, documents, models, network, protocol
+from serving import documents, joint, parts
 from serving.asking import Answer, Question
+from serving.batcher import Batcher, Done, Gone
+from serving.derived import Deriver
 from serving.documents import IndexEntry, ModelMetadata
-from serving.engine import Engine, Gate
+from serving.gate import Gate
+from serving.joint import FeatureCache, Job, Took
+from serving.lookup import Lookup, clock_of
 from serving.models import Model
+from serving.parts import Part
 from serving.pool import Pool
 from serving.stats import Collector, Statistics
+from serving.tensors import Array
 
-
-@dataclass(frozen=True)
-class Call:
-    """The request as it came: the body packed, and the headers that say how to read it."""
-
-    body: bytes
-    encoding: str | None = None
-    header_length: str | None = None
-    accept: str | None = None
-
-
-@dataclass(frozen=True)
-class Reply:
-    body: bytes
-    header_length: int | None
-    packing: str | None
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A body that was read: the question, and of each wanted output whether it goes back as bytes."""
-
-    request_id: str | None
-    question: Question
-    binary: dict[str, bool]
+log = structlog.get_logger("graftery.inference")
 
 
 class Serving:
@@ -59,45 +41,34 @@ class Serving:
 
     def __init__(self, settings: Settings, database: Database, store: Store) -> None:
         self.settings, self.database, self.store = settings, database, store
-        self.device = network.device_of(settings.device)
-        self.pool: Pool[nn.Module] = Pool(
-            lambda digest: network.load(store, digest, self.device), network.unload, settings.pool_bytes
-        )
-        self.engine = Engine(settings.infer_queue, self._prepare)
+        self.device = parts.device_of(settings.device)
+        self.pool: Pool[Part] = Pool(self._load, Part.free, settings.pool_bytes)
+        self.deriver = Deriver(settings, store, self.device, self.pool.resized)
+        self.cache = FeatureCache(settings.feature_cache_bytes)
+        self.batcher = Batcher(self._run, settings.infer_queue, settings.infer_merge, self._prepare, self._delay_s)
         self.loading = Gate(settings.infer_queue, "wait for networks to be loaded")
         self.statistics = Statistics()
-        self.collector = Collector(self.statistics, self.pool.residents, lambda: self.engine.gate.inside)
-        self._known: models.Known = {}
+        self.collector = Collector(self.statistics, self.pool.residents, self.batcher, self.cache)
+        self._clock = clock_of(database, settings.names_s)
+        self.lookup = Lookup(database, self._clock)
         self._unloaded: set[str] = set()
 
     def close(self) -> None:
         """End the threads and give the memory back."""
-        self.engine.close()
+        self.batcher.close()
+        self.deriver.close()
+        self.cache.clear()
         self.pool.close()
+        self._clock.close()
 
     def find(self, name: str, version: str | None = None) -> Model:
-        """What a path names now; see `serving.models.find`."""
-        with self.database.read() as session:
-            return models.find(session, name, version, self._known)
+        """What a path names now; see `serving.models.find`. May wait for the database."""
+        return self.lookup.cached(name, version) or self.lookup.find(name, version)
 
-    async def infer(self, name: str, version: str | None, call: Call) -> Reply:
-        """Answer an infer request of the HTTP protocol.
-
-        Raises:
-            NotFound, InferenceRefused, Unavailable
-        """
-        began = time.perf_counter()
-        model = await run_in_threadpool(self.find, name, version)
-        with self.counted(model, began) as steps_s:
-            read = await run_in_threadpool(self._read, model, call)
-            steps_s["compute_input"] = time.perf_counter() - began
-            answer = await self.ask(model, read.question)
-            written = time.perf_counter()
-            reply = await run_in_threadpool(_written, answer, read, call.accept)
-            steps_s |= {step: steps_s.get(step, 0.0) + seconds for step, seconds in answer.steps_s.items()}
-            steps_s["compute_output"] += time.perf_counter() - written
-            steps_s["rows"] = len(read.question.x)
-        return reply
+    async def found(self, name: str, version: str | None = None) -> Model:
+        """The same from the event loop, which never waits for the database."""
+        known = self.lookup.cached(name, version)
+        return known if known is not None else await run_in_threadpool(self.lookup.find, name, version)
 
     @contextmanager
     def counted(self, model: Model, began: float) -> Iterator[dict[str, float]]:
@@ -116,38 +87,36 @@ class Serving:
             self.statistics.failed(model.name, model.version, time.perf_counter() - began, _reason(error))
             raise
         rows = int(steps_s.pop("rows"))
-        self.statistics.succeeded(model.name, model.version, rows, time.perf_counter() - began, steps_s)
+        total_s = time.perf_counter() - began
+        self.statistics.succeeded(model.name, model.version, rows, total_s, steps_s)
+        if total_s > self.settings.slow_request_s:
+            timings = {f"{step}_ms": round(1000 * seconds, 1) for step, seconds in steps_s.items()}
+            log.warning("slow request", model=model.key, rows=rows, total_ms=round(1000 * total_s, 1), **timings)
 
-    async def ask(self, model: Model, question: Question) -> Answer:
+    async def ask(self, model: Model, question: Question, gone: Gone | None = None) -> Answer:
         """Run a question through the model; what every transport calls, between reading and writing.
+
+        Args:
+            gone: returns when nobody waits for the answer any more.
 
         Raises:
             InferenceRefused: the nets cannot run on these sizes.
-            Unavailable: unloaded, not ready, or too much waits already.
+            Unavailable: unloaded, not ready, or too much waits already; `deadline_exceeded`.
         """
         self._refuse_unloaded(model.key)
-        queued = time.perf_counter()
-        async with self._held(model) as nets:
-            started, run = await self.engine.run(
-                lambda: (time.perf_counter(), network.run(model, nets, question.x, question.wanted, self.device))
-            )
-        steps_s = {
-            "queue": started - queued,
-            "compute_input": run.input_s,
-            "compute_infer": run.infer_s,
-            "compute_output": run.output_s,
-        }
-        return Answer(model, run.outputs, steps_s)
-
-    def _read(self, model: Model, call: Call) -> _Read:
-        body = bodies.unpack(call.body, call.encoding, self.settings.infer_body_bytes)
-        request, binary = protocol.parse(body, call.header_length)
-        wishes = protocol.wishes_of(request, list(model.outputs))
-        arrays = protocol.inputs_of(request, binary, [model.input], self.settings.infer_batch)
-        return _Read(request.id, Question(arrays[model.input.name], tuple(wishes)), wishes)
+        came = time.perf_counter()
+        nets = self.pool.take(model.parts, model.key)
+        if nets is None:
+            async with self._held(model) as loaded:
+                waited_s = time.perf_counter() - came
+                return _answer(model, await self.batcher.ask(Job(model, question, loaded), gone), waited_s)
+        try:
+            return _answer(model, await self.batcher.ask(Job(model, question, nets), gone), 0.0)
+        finally:
+            self.pool.give(model.parts)
 
     @asynccontextmanager
-    async def _held(self, model: Model) -> AsyncIterator[dict[str, nn.Module]]:
+    async def _held(self, model: Model) -> AsyncIterator[dict[str, Part]]:
         """The model's modules. Those who wait for loading are counted apart, so that they keep nobody else out."""
         async with AsyncExitStack() as stack:
             with nullcontext() if self.pool.has(model.parts) else self.loading.entered():
@@ -156,7 +125,7 @@ class Serving:
 
     async def load(self, name: str) -> Model:
         """Have a model in memory before it is asked, and undo an `unload`."""
-        model = await run_in_threadpool(self.find, name)
+        model = await self.found(name)
         async with self._held(model):
             self._unloaded.discard(model.key)
         return model
@@ -190,7 +159,8 @@ class Serving:
     def config(self, name: str, version: str | None = None) -> dict[str, Any]:
         model = self.find(name, version)
         kind = "KIND_GPU" if self.device.type == "cuda" else "KIND_CPU"
-        return documents.config(model, self._versions(model, name, version), self.settings.infer_batch, kind)
+        delay_us = int(1_000_000 * self._delay_s(model.name))
+        return documents.config(model, self._versions(model, name, version), self.settings.infer_batch, kind, delay_us)
 
     def stats(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Triton's statistics: of everything that was asked, of one name, or of one version."""
@@ -238,23 +208,48 @@ class Serving:
         kind = "GPU" if self.device.type == "cuda" else "CPU"
         return [{"type": kind, "id": self.device.index or 0, "byte_size": size}]
 
+    def _load(self, digest: str) -> tuple[Part, int]:
+        part = self.deriver.kept(digest)
+        if part is None:
+            part = parts.load(self.store, digest, self.device)
+            self.deriver.want(part)
+        return part, part.size_bytes
+
+    def _run(self, jobs: Sequence[Job]) -> tuple[list[dict[str, Array]], Took]:
+        outputs, took = joint.run(jobs, self.device, self.cache)
+        self.statistics.ran(_rows_by_model(jobs), took)
+        return outputs, took
+
+    def _delay_s(self, name: str) -> float:
+        return self.settings.infer_delay_ms.get(name, 0.0) / 1000
+
     def _prepare(self) -> None:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
 
 
-def _written(answer: Answer, read: _Read, accept: str | None) -> Reply:
-    model = answer.model
-    outputs = [
-        protocol.Output(name, model.outputs[name].declared.datatype, array, read.binary[name])
-        for name, array in answer.outputs.items()
-    ]
-    body, header_length = protocol.encode(model.name, model.version, read.request_id, outputs)
-    packing = bodies.chosen_packing(accept) if len(body) >= bodies.PACK_FROM_BYTES else None
-    return Reply(bodies.pack(body, packing) if packing else body, header_length, packing)
+def _answer(model: Model, done: Done, waited_s: float) -> Answer:
+    took = done.took
+    steps_s = {
+        "queue": waited_s + done.queue_s,
+        "compute_input": took.input_s,
+        "compute_infer": took.infer_s,
+        "compute_output": took.output_s,
+    }
+    return Answer(model, done.outputs, steps_s)
+
+
+def _rows_by_model(jobs: Sequence[Job]) -> Mapping[tuple[str, str], int]:
+    rows: dict[tuple[str, str], int] = {}
+    for job in jobs:
+        key = (job.model.name, job.model.version)
+        rows[key] = rows.get(key, 0) + len(job.question.x)
+    return rows
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, ClientDisconnect):
+        return "CANCELED"
     if isinstance(error, Unavailable | StoreError):
         return "REJECTED"
     return "OTHER" if isinstance(error, InferenceRefused | GrafteryError) else "BACKEND"

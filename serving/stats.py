@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+    UnknownMetricFamily,
+)
 
+from serving.batcher import Batcher
+from serving.joint import FeatureCache, Took
 from serving.pool import Resident
 
 NS = 1_000_000_000
@@ -44,25 +53,35 @@ class _Model:
 
 
 class Statistics:
-    """Figures by model name and version, since the process began."""
+    """Figures by model name and version, and by part, since the process began."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models: dict[tuple[str, str], _Model] = {}
+        self._parts: dict[str, Tally] = {}
 
-    def succeeded(self, name: str, version: str, batch: int, total_s: float, steps_s: dict[str, float]) -> None:
+    def succeeded(self, name: str, version: str, rows: int, total_s: float, steps_s: Mapping[str, float]) -> None:
         """Count an answered request. `steps_s` has the seconds of each of STEPS."""
         with self._lock:
             model = self._models.setdefault((name, version), _Model())
-            model.inferences += batch
-            model.executions += 1
+            model.inferences += rows
             model.last_ms = int(time.time() * 1000)
             model.success.add(total_s)
-            by_batch = model.batches.setdefault(batch, {step: Tally() for step in STEPS if step != "queue"})
             for step, seconds in steps_s.items():
                 model.steps[step].add(seconds)
-                if step in by_batch:
+
+    def ran(self, rows: Mapping[tuple[str, str], int], took: Took) -> None:
+        """Count a run: the rows in it by model name and version, whose requests it answers together."""
+        steps_s = {"compute_input": took.input_s, "compute_infer": took.infer_s, "compute_output": took.output_s}
+        with self._lock:
+            for key, count in rows.items():
+                model = self._models.setdefault(key, _Model())
+                model.executions += 1
+                by_batch = model.batches.setdefault(count, {step: Tally() for step in steps_s})
+                for step, seconds in steps_s.items():
                     by_batch[step].add(seconds)
+            for digest, seconds in took.parts_s.items():
+                self._parts.setdefault(digest, Tally()).add(seconds)
 
     def failed(self, name: str, version: str, total_s: float, reason: str) -> None:
         """Count a request that was refused or failed. `reason` is one of Triton's: REJECTED, BACKEND, OTHER."""
@@ -75,6 +94,11 @@ class Statistics:
         """The names and versions that were asked."""
         with self._lock:
             return sorted(self._models)
+
+    def parts(self) -> list[tuple[str, Tally]]:
+        """How often each module ran, and for how long, by digest."""
+        with self._lock:
+            return [(digest, Tally(tally.count, tally.ns)) for digest, tally in sorted(self._parts.items())]
 
     def document(self, name: str, version: str, memory: list[dict[str, Any]]) -> dict[str, Any]:
         """One entry of `model_stats`."""
@@ -143,29 +167,64 @@ _SERIES = {
 
 
 class Collector:
-    """What Prometheus gets from the inference plane: statistics, the engine's queue, and a series a resident module."""
+    """What Prometheus gets from the inference plane: statistics, the queue, its runs, and series of each module."""
 
     def __init__(
-        self, statistics: Statistics, residents: Callable[[], list[Resident]], pending: Callable[[], int]
+        self,
+        statistics: Statistics,
+        residents: Callable[[], list[Resident]],
+        batcher: Batcher,
+        cache: FeatureCache,
     ) -> None:
-        self._statistics, self._residents, self._pending = statistics, residents, pending
+        self._statistics, self._residents = statistics, residents
+        self._batcher, self._cache = batcher, cache
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
         yield from self._statistics.metrics()
-        yield GaugeMetricFamily(
-            "graftery_inference_pending", "Requests that wait for the engine or run", value=self._pending()
+        for name, text, value in (
+            ("pending", "Requests that wait for the nets or run", self._batcher.requests),
+            ("queue_rows", "Rows that wait for the nets or run", self._batcher.rows),
+        ):
+            yield GaugeMetricFamily(f"graftery_inference_{name}", text, value=value)
+        yield self._batches()
+        cached = CounterMetricFamily(
+            "graftery_feature_cache", "Inputs whose features were there, or not", labels=["found"]
         )
+        cached.add_metric(["hit"], self._cache.hits)
+        cached.add_metric(["miss"], self._cache.misses)
+        yield cached
+        yield from self._modules()
+
+    def _batches(self) -> Metric:
+        seen, below, buckets = self._batcher.seen, 0, []
+        for size in sorted(seen.by_rows):
+            below += seen.by_rows[size]
+            buckets.append((str(size), below))
+        return HistogramMetricFamily(
+            "graftery_inference_batch_rows",
+            "Rows that were run together",
+            buckets=[*buckets, ("+Inf", below)],
+            sum_value=seen.rows,
+        )
+
+    def _modules(self) -> Iterator[Metric]:
         resident = GaugeMetricFamily(
-            "graftery_resident_module_bytes", "Weights of a module in memory", labels=["digest"]
+            "graftery_resident_module_bytes", "Weights of a module in memory", labels=["digest", "form"]
         )
         in_use = GaugeMetricFamily(
             "graftery_resident_module_users", "Requests that hold a module in memory", labels=["digest"]
         )
         for module in self._residents():
-            resident.add_metric([module.digest], module.size_bytes)
+            resident.add_metric([module.digest, module.form], module.size_bytes)
             in_use.add_metric([module.digest], module.users)
         yield resident
         yield in_use
+        calls = SummaryMetricFamily(
+            "graftery_module_seconds", "Calls of a module, each for the rows of a batch", labels=["digest"]
+        )
+        for digest, tally in self._statistics.parts():
+            calls.add_metric([digest], tally.count, tally.ns / NS)
+        yield calls

@@ -76,16 +76,26 @@ def from_json(data: list[Any], datatype: str, shape: Sequence[int], where: str) 
         raise InferenceRefused(f"{where}: a number in data is outside the range of {datatype}") from None
 
 
-def to_json(array: Array, datatype: str, where: str) -> list[Any]:
-    """Flat, in row-major order; each number is written so that it reads back the same."""
+def from_numbers(values: Array, datatype: str, shape: Sequence[int], where: str) -> Array:
+    """An array [shape] out of numbers [count] that were read from JSON already."""
+    if len(values) != math.prod(shape):
+        raise InferenceRefused(f"{where}: shape {list(shape)} takes {math.prod(shape)} numbers, got {len(values)}")
+    with np.errstate(over="ignore"):
+        return values.astype(DTYPES[datatype]).reshape(shape)
+
+
+def to_json(array: Array, datatype: str, where: str) -> Array | list[Any]:
+    """Flat, in row-major order; each number is written so that it reads back the same, as an array where orjson takes it."""
     if datatype == "BF16":
         raise InferenceRefused(f"{where}: BF16 has no JSON form; ask for it as binary data")
     if not is_finite(array, datatype):
         raise InferenceRefused(
             f"{where}: holds NaN or Inf for this input, which JSON cannot write; ask for it as binary data"
         )
-    values: list[Any] = array.ravel().tolist()
-    return values
+    if datatype == "FP16":  # in the digits of FP16, 0.1 would not read back the same
+        values: list[Any] = array.ravel().tolist()
+        return values
+    return np.ascontiguousarray(array.ravel())
 
 
 def is_finite(array: Array, datatype: str) -> bool:

@@ -29,6 +29,8 @@ def _is_worker(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SKIPPED] = []
+    # Deriving a module takes seconds of a core: tests that are about it say so.
+    os.environ.setdefault("GRAFTERY_FAST_FORMS", "off")
     if not _is_worker(config):
         servers.open_folder()
 

@@ -79,6 +79,7 @@ PROBLEMS: dict[str, Problem] = {
     "inference_invalid": Problem(400, "The inference request is not valid"),
     "not_ready": Problem(503, "The network is not ready"),
     "unavailable": Problem(503, "The service cannot take this now"),
+    "deadline_exceeded": Problem(504, "The request was not answered within its timeout"),
     # The rest.
     "service_error": Problem(502, "The service could not be reached, or its answer could not be read"),
     "internal": Problem(500, "The service met an error of its own"),

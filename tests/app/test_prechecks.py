@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from app import prechecks
-from app.children import Children
 from app.prechecks import Prechecks, Wanted
 from graftery.spec.limits import Limits
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import PrecheckOut
+from registry.children import Children
 from registry.settings import Settings
 from registry.store import Store
 from tests.support import pretend_precheck

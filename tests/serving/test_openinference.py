@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
 from registry import catalogue
-from serving import network, openinference
+from serving import joint, openinference, parts
 from tests.support.world import NETWORK, World, images
 
 INFER = f"/v2/models/{NETWORK}/infer"
@@ -135,14 +135,14 @@ def test_nan_and_inf_in_bytes_are_refused(client: TestClient) -> None:
 
 
 def test_an_answer_that_json_cannot_hold(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = network.run
+    run = joint.run
 
-    def overflowing(*args: Any) -> network.Run:
-        found = run(*args)
-        found.outputs["is"][0] = np.inf
-        return found
+    def overflowing(*args: Any) -> Any:
+        outputs, took = run(*args)
+        outputs[0]["is"][0] = np.inf
+        return outputs, took
 
-    monkeypatch.setattr(network, "run", overflowing)
+    monkeypatch.setattr(joint, "run", overflowing)
     body, headers = binary_request(images(1))
     text = error(client.post(INFER, content=body, headers=headers), 400)
     assert "output 'is': holds NaN or Inf" in text
@@ -313,9 +313,9 @@ def test_a_model_over_the_pools_budget_is_503_with_the_sizes(world: World) -> No
 def test_a_full_queue_is_503_with_retry_after(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     app = FastAPI()
     openinference.mount(app, world.settings.model_copy(update={"infer_queue": 2}), world.database, world.store)
-    release, run = threading.Event(), network.run
+    release, run = threading.Event(), joint.run
 
-    def slow(*args: Any) -> network.Run:
+    def slow(*args: Any) -> Any:
         assert release.wait(20)
         return run(*args)
 
@@ -323,19 +323,20 @@ def test_a_full_queue_is_503_with_retry_after(world: World, monkeypatch: pytest.
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             await client.post(f"/v2/repository/models/{NETWORK}/load")
-            monkeypatch.setattr(network, "run", slow)
-            tasks = [asyncio.create_task(client.post(INFER, json=question())) for _ in range(5)]
+            monkeypatch.setattr(joint, "run", slow)
+            one_row = question(images(1))
+            tasks = [asyncio.create_task(client.post(INFER, json=one_row)) for _ in range(5)]
             await asyncio.wait(tasks, timeout=20, return_when=asyncio.FIRST_COMPLETED)
             while sum(task.done() for task in tasks) < 3:
                 await asyncio.sleep(0.01)
-            assert app.state.serving.engine.gate.inside == 2
+            assert app.state.serving.batcher.requests == 2
             release.set()
             return list(await asyncio.gather(*tasks))
 
     found = asyncio.run(main())
     assert sorted(response.status_code for response in found) == [200, 200, 503, 503, 503]
     refused = next(response for response in found if response.status_code == 503)
-    assert "2 requests wait for the engine already" in error(refused, 503)
+    assert "2 rows wait already, the queue holds 2" in error(refused, 503)
     assert int(refused.headers["retry-after"]) >= 1
     app.state.serving.close()
 
@@ -389,7 +390,7 @@ def test_openapi_has_the_plane_and_its_references_lead_somewhere(app: FastAPI) -
         for key in part.split('"')[0].removeprefix("#/").split("/"):
             place = place[key]
     operation = document["paths"]["/v2/models/{name}/infer"]["post"]
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "default"}
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504", "default"}
     assert "application/octet-stream" in operation["responses"]["200"]["content"]
     assert not any("{rest" in path for path in document["paths"])
 
@@ -401,19 +402,20 @@ def test_one_request_is_answered_while_another_model_is_being_loaded(
     openinference.mount(app, world.settings.model_copy(update={"infer_queue": 4}), world.database, world.store)
     with world.database.read() as session:
         slow_digest = catalogue.network_parts(session, catalogue.resolve(session, "eight-teacher")).task.digest
-    release, load = threading.Event(), network.load
+    release, load = threading.Event(), parts.load
 
     def slow_load(store: Any, digest: str, device: Any) -> Any:
         assert digest != slow_digest or release.wait(20)
         return load(store, digest, device)
 
-    monkeypatch.setattr(network, "load", slow_load)
+    monkeypatch.setattr(parts, "load", slow_load)
 
     async def main() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             assert (await client.post(f"/v2/repository/models/{NETWORK}/load")).status_code == 200
             waiting = [
-                asyncio.create_task(client.post("/v2/models/eight-teacher/infer", json=question())) for _ in range(10)
+                asyncio.create_task(client.post("/v2/models/eight-teacher/infer", json=question(images(1))))
+                for _ in range(10)
             ]
             while sum(task.done() for task in waiting) < 6:
                 await asyncio.sleep(0.01)

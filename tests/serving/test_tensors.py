@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,9 @@ def test_binary_round_trip_keeps_every_bit(datatype: str, data: st.DataObject) -
 def test_json_round_trip_keeps_every_number(datatype: str, nested: bool, data: st.DataObject) -> None:
     array = data.draw(arrays(datatype))
     values = array.tolist() if nested else tensors.to_json(array, datatype, WHERE)
-    back = tensors.from_json(json.loads(json.dumps(values)), datatype, array.shape, WHERE)
+    back = tensors.from_json(
+        json.loads(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)), datatype, array.shape, WHERE
+    )
     assert back.dtype == DTYPES[datatype]
     np.testing.assert_array_equal(back, array)
 

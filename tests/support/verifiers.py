@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.children import Children
 from app.prechecks import COMMAND
 from app.verifier import Verifier
 from graftery.spec.limits import Limits
+from registry.children import Children
 
 
 class SharedVerifier(Verifier):

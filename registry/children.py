@@ -60,6 +60,15 @@ class Children:
             child.ended = True
             child.stop()
 
+    def rest(self) -> None:
+        """End the children that are idle now; each is started again when it is next needed."""
+        for child in self._children:
+            if child.lock.acquire(blocking=False):
+                try:
+                    child.stop()
+                finally:
+                    child.lock.release()
+
     def ask(self, action: str, path: str, **arguments: Any) -> dict[str, Any]:
         """What a child answers.
 
@@ -81,7 +90,8 @@ class Children:
     def _child(self) -> Iterator[_Child]:
         child = self._idle.get()
         try:
-            yield child
+            with child.lock:
+                yield child
         finally:
             self._idle.put(child)
 
@@ -96,6 +106,8 @@ class _Child:
         self._unread = b""
         self._warm = False
         self._starting = threading.Lock()
+        self.lock = threading.Lock()
+        """Held by its caller."""
         self.ended = False
 
     def start(self) -> subprocess.Popen[bytes]:

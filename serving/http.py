@@ -1,0 +1,148 @@
+"""An infer request over HTTP: from a body's bytes to an answer's bytes.
+
+Infer requests do not pass FastAPI's routing and validation, which would take longer than many nets: `Direct` stands before it.
+Small bodies are read and written in the event loop, large ones in a thread, so that nobody else waits for them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving import bodies, protocol
+from serving.asking import Answer, Question
+from serving.errors import refusal
+from serving.models import Model
+from serving.service import Serving
+
+T = TypeVar("T")
+HEADER_LENGTH = "Inference-Header-Content-Length"
+BINARY = "application/octet-stream"
+INLINE_BYTES = 256 * 1024
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The request as it came: the body packed, and the headers that say how to read it."""
+
+    body: bytes
+    encoding: str | None = None
+    header_length: str | None = None
+    accept: str | None = None
+
+    @property
+    def is_small(self) -> bool:
+        # Binary tensors are not parsed: their size takes no time. A packed body may be anything.
+        size = len(self.body) if self.header_length is None else int(self.header_length[:9] or 0)
+        return self.encoding is None and size <= INLINE_BYTES and b'"BYTES"' not in self.body[:size]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A body that was read: the question, and of each wanted output whether it goes back as bytes."""
+
+    request_id: str | None
+    question: Question
+    binary: dict[str, bool]
+
+
+async def answer(serving: Serving, name: str, version: str | None, request: Request) -> Response:
+    """Answer an infer request.
+
+    Raises:
+        NotFound, InferenceRefused, Unavailable
+    """
+    began = time.perf_counter()
+    body = await bodies.read(request, serving.settings.infer_body_bytes)
+    headers = request.headers
+    call = Call(body, headers.get("content-encoding"), headers.get(HEADER_LENGTH), headers.get("accept-encoding"))
+    model = await serving.found(name, version)
+    with serving.counted(model, began) as steps_s:
+        read = await _small_here(_is_small(call), lambda: _question(serving, model, call))
+        steps_s["compute_input"] = time.perf_counter() - began
+        found = await serving.ask(model, read.question, lambda: _gone(request.receive))
+        written = time.perf_counter()
+        size = sum(array.nbytes for array in found.outputs.values())
+        response = await _small_here(size <= INLINE_BYTES, lambda: _written(found, read, call.accept))
+        steps_s |= {step: steps_s.get(step, 0.0) + seconds for step, seconds in found.steps_s.items()}
+        steps_s["compute_output"] += time.perf_counter() - written
+        steps_s["rows"] = len(read.question.x)
+    return response
+
+
+class Direct:
+    """Middleware that answers infer requests itself and passes on all others.
+
+    Args:
+        routes: those that describe the same paths to readers of the API: by whether a version is in the path.
+    """
+
+    def __init__(self, app: ASGIApp, serving: Serving, routes: dict[bool, BaseRoute]) -> None:
+        self._app, self._serving, self._routes = app, serving, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if match is None:
+            await self._app(scope, receive, send)
+            return
+        name, version = match[1], match[2]
+        scope["route"] = self._routes.get(version is not None)
+        request = Request(scope, receive)
+        try:
+            response = await answer(self._serving, name, version, request)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            response = refusal(request, error)
+        await response(scope, receive, send)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _small_here(small: bool, work: Callable[[], T]) -> T:
+    return work() if small else await run_in_threadpool(work)
+
+
+def _is_small(call: Call) -> bool:
+    try:
+        return call.is_small
+    except ValueError:
+        return True  # its refusal is a matter of microseconds
+
+
+def _question(serving: Serving, model: Model, call: Call) -> _Read:
+    body = bodies.unpack(call.body, call.encoding, serving.settings.infer_body_bytes)
+    request, binary = protocol.parse(body, call.header_length)
+    wishes = protocol.wishes_of(request, list(model.outputs))
+    arrays = protocol.inputs_of(request, binary, [model.input], serving.settings.infer_batch)
+    return _Read(request.id, Question(arrays[model.input.name], tuple(wishes)), wishes)
+
+
+def _written(found: Answer, read: _Read, accept: str | None) -> Response:
+    model = found.model
+    outputs = [
+        protocol.Output(name, model.outputs[name].declared.datatype, array, read.binary[name])
+        for name, array in found.outputs.items()
+    ]
+    body, header_length = protocol.encode(model.name, model.version, read.request_id, outputs)
+    headers = {"Vary": "Accept-Encoding"}
+    packing = bodies.chosen_packing(accept) if len(body) >= bodies.PACK_FROM_BYTES else None
+    if packing is not None:
+        body, headers["Content-Encoding"] = bodies.pack(body, packing), packing
+    if header_length is None:
+        return Response(body, headers=headers, media_type="application/json")
+    headers[HEADER_LENGTH] = str(header_length)
+    return Response(body, headers=headers, media_type=BINARY)

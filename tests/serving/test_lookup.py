@@ -1,0 +1,86 @@
+"""What a name leads to is found once, and again as soon as anybody wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from graftery.errors import NotFound
+from registry import catalogue
+from registry.db import Database
+from serving.lookup import MAX_KEPT, DataVersion, Lookup, Ticks, clock_of
+from tests.support.world import NETWORK, World
+
+
+@pytest.fixture
+def lookup(world: World) -> Lookup:
+    return Lookup(world.database, clock_of(world.database, 60))
+
+
+def statements(database: Database) -> list[str]:
+    seen: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    return seen
+
+
+def test_nothing_is_asked_twice(world: World, lookup: Lookup) -> None:
+    assert lookup.cached(NETWORK, None) is None
+    model = lookup.find(NETWORK, None)
+    seen = statements(world.database)
+    assert lookup.cached(NETWORK, None) is model
+    assert lookup.cached(NETWORK, "1") is None and not seen
+
+
+def test_a_moved_alias_is_seen_by_the_next_request(world: World, lookup: Lookup) -> None:
+    assert lookup.find(f"{NETWORK}@stable", None).number == 1
+    with world.database.transaction() as session:
+        catalogue.set_alias(session, NETWORK, "stable", 2)
+    assert lookup.cached(f"{NETWORK}@stable", None) is None
+    assert lookup.find(f"{NETWORK}@stable", None).number == 2
+    assert lookup.cached(f"{NETWORK}@stable", None) is not None
+
+
+def test_a_writer_in_another_process_is_seen_too(world: World, lookup: Lookup) -> None:
+    lookup.find(NETWORK, None)
+    other = Database(world.settings.database)
+    with other.transaction() as session:
+        catalogue.set_alias(session, NETWORK, "other", 1)
+    other.dispose()
+    assert lookup.cached(NETWORK, None) is None
+
+
+def test_what_is_not_there_is_not_kept(world: World, lookup: Lookup) -> None:
+    with pytest.raises(NotFound):
+        lookup.find("nobody", None)
+    assert lookup.cached("nobody", None) is None
+
+
+def test_a_lost_database_file_is_no_reason_to_trust_what_was_kept(tmp_path: Path) -> None:
+    clock = DataVersion(str(tmp_path / "a.db"))
+    assert clock() == clock()
+    clock.close()
+    assert clock() != clock()
+
+
+def test_where_there_is_no_count_of_writes_time_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock, never = Ticks(0.5), Ticks(0)
+    first = clock()
+    now = 10.49
+    assert clock() == first
+    now = 10.51
+    assert clock() != first
+    assert never() != never()
+
+
+def test_old_names_are_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.lookup.MAX_KEPT", 2)
+    lookup = Lookup(world.database, lambda: 1)
+    for version in ("1", "2"):
+        lookup.find(NETWORK, version)
+    lookup.find("eight-teacher", None)
+    assert lookup.cached(NETWORK, "1") is None and lookup.cached(NETWORK, "2") is not None
+    assert MAX_KEPT > 2
