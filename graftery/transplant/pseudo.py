@@ -1,9 +1,11 @@
 """Pseudo-gradients: a net made linear, so that its gradient needs no features.
 
-ReLU becomes a random 0/1 gate, max pooling one random pick a window, batch norm its scale, and no bias is added. The
-rewrite is on the graph of operators; autograd does the rest.
+ReLU becomes a random 0/1 gate, max pooling one random pick a window, batch norm its scale, and no bias is added. What is
+run is the mean over all gates and picks: a gate is a half, a pick the mean of its window. The rewrite is on the graph of
+operators; autograd does the rest.
 
-Source: Zhang et al. 2018, the data-free form of back-distillation; reconstructed (docs/methods/transplant.md).
+Source: Zhang et al. 2018, the data-free form of back-distillation; reconstructed, the mean is ours
+(docs/methods/transplant.md).
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional as F
 
-from graftery.data.placing import onto
 from graftery.errors import RecipeRefused
 from graftery.transplant.opgraph import operator_name
 
@@ -26,17 +28,18 @@ Rewrite = Callable[["Linear", Any, Args, Kwargs], Any]
 class Linear(fx.Interpreter):
     """Runs a graph of operators with every operator replaced by a linear one.
 
+    Math: E[A D_n A_n-1 ... D_1 A_1] = A E[D_n] A_n-1 ... E[D_1] A_1, A the linear operators, D gates and picks: these are
+    independent, and no way through the net meets one of them twice.
+
     Args:
         net: a graph of ATen operators of one input.
-        generator: draws gates and picks, anew at every run.
 
     Raises:
         RecipeRefused: the net has an operator that is neither linear nor has a linear stand-in.
     """
 
-    def __init__(self, net: fx.GraphModule, generator: torch.Generator) -> None:
+    def __init__(self, net: fx.GraphModule) -> None:
         super().__init__(net)
-        self.generator = generator
         self.dependent: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> Any:
@@ -76,16 +79,6 @@ class Linear(fx.Interpreter):
         # The constant may still have broadcast the feature.
         return sign * value + (torch.zeros_like(other) if isinstance(other, Tensor) else 0)
 
-    def gate(self, x: Tensor) -> Tensor:
-        open_ = torch.rand(x.shape, generator=self.generator) < 0.5
-        return x * onto(open_, x.device).to(x)
-
-    def pick(self, x: Tensor, args: tuple[Any, ...]) -> Tensor:
-        """One random element of each window: where a maximum of noise is."""
-        noise = onto(torch.rand(x.shape, generator=self.generator), x.device).to(x)
-        _, index = torch.ops.aten.max_pool2d_with_indices(noise, *args)
-        return x.flatten(2).gather(2, index.flatten(2)).view_as(index)
-
 
 def _without_bias(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
     """Convolutions and linear layers: input, weight, bias, then the rest."""
@@ -106,14 +99,25 @@ def _layer_norm(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
     return centred if weight is None else centred * weight
 
 
-def _gate(linear: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
-    return linear.gate(args[0])
+def _gate(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    return args[0] * OPEN
 
 
-def _pick(linear: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
-    return linear.pick(args[0], args[1:])
+def _pick(_: Linear, target: Any, args: Args, kwargs: Kwargs) -> Any:
+    """One element of each window, any as likely as the others; the padding is never the greatest."""
+    x, kernel, stride, padding, dilation, ceil_mode = (*args, *_POOLING[len(args) :])
+    if any(step != 1 for step in (dilation if isinstance(dilation, list | tuple) else [dilation])):
+        raise RecipeRefused(
+            "pseudo_gradient knows no linear stand-in for a dilated max pooling",
+            hint="use back_distillation, which needs none",
+        )
+    return F.avg_pool2d(x, kernel, stride or kernel, padding, ceil_mode=ceil_mode, count_include_pad=False)
 
 
+OPEN = 0.5
+"""Share of the gates that are open."""
+_POOLING: Args = (None, None, [], 0, 1, False)
+"""What ATen takes for the arguments of a max pooling that are left out."""
 LINEAR = frozenset(
     """
     getitem getattr aten._to_copy aten.adaptive_avg_pool1d aten.adaptive_avg_pool2d aten.alias aten.avg_pool1d aten.avg_pool2d

@@ -119,7 +119,8 @@ def step_losses(
         losses["back_distillation"] = _back_distillation(features, student, teacher, recipe.seed, step)
     if linears is not None:
         matched = objectives.moment_mismatch(student, teacher.detach())
-        losses["pseudo_gradient"] = _pseudo_gradient(linears, features, recipe.seed, step) + matched
+        rows = features[: max(2, student[0].numel())]  # no more than the output has directions
+        losses["pseudo_gradient"] = _pseudo_gradient(linears, rows, recipe.seed, step) + matched
     return losses
 
 
@@ -131,10 +132,10 @@ def _back_distillation(features: Tensor, student: Tensor, teacher: Tensor, seed:
 
 
 def _pseudo_gradient(linears: Linears, features: Tensor, seed: int, step: int) -> Tensor:
-    random = generator(seed, "gates", step)
+    """Args: `features`, whose shape alone counts; a direction each."""
     x = torch.zeros_like(features).requires_grad_()
-    student = Linear(linears.task, random).run(Linear(linears.adapter, random).run(x))
-    teacher = Linear(linears.teacher, random).run(x)
+    student = Linear(linears.task).run(Linear(linears.adapter).run(x))
+    teacher = Linear(linears.teacher).run(x)
     direction = objectives.directions(student, generator(seed, "direction", step))
     d_teacher = objectives.input_gradient(teacher, x, direction, create_graph=False)
     d_student = objectives.input_gradient(student, x, direction, create_graph=True)

@@ -1,13 +1,15 @@
+"""The linear stand-ins: linear, and the mean over every choice of gates and picks."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graftery.data.streams import generator
 from graftery.errors import RecipeRefused
 from graftery.transplant.opgraph import op_graph
 from graftery.transplant.pseudo import Linear
@@ -38,13 +40,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _linear(net: nn.Module, seed: int = 0) -> Callable[[Tensor], Tensor]:
+def _linear(net: nn.Module) -> Callable[[Tensor], Tensor]:
     graph = op_graph(net, torch.rand(2, 4, 4, 4))
 
     def run(x: Tensor) -> Tensor:
-        # Each run starts the generator anew: the same gates and picks, so that linearity can be seen.
         with torch.no_grad():
-            found: Tensor = Linear(graph, generator(seed, "gates")).run(x)
+            found: Tensor = Linear(graph).run(x)
         return found
 
     return run
@@ -59,19 +60,45 @@ def test_the_rewritten_net_is_linear(name: str) -> None:
     assert float(run(a).abs().max()) > 0
 
 
-def test_gates_and_picks_are_random_by_sample() -> None:
-    x = torch.ones(2, 4, 4, 4)
-    gated = _linear(nn.Sequential(nn.ReLU()))(x)
-    assert set(gated.unique().tolist()) == {0.0, 1.0}
-    assert not torch.equal(gated[0], gated[1])
-    assert not torch.equal(gated, _linear(nn.Sequential(nn.ReLU()), seed=1)(x))
+def test_it_is_the_mean_over_all_gates() -> None:
+    torch.manual_seed(0)
+    first, second, third, skip = (nn.Linear(4, 4, bias=False) for _ in range(4))
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            low = F.relu(first(x))
+            return third(F.relu(second(low))) + skip(low)
+
+    x, gates = torch.randn(2, 4), list(product((0.0, 1.0), repeat=4))
+    runs = []
+    for low, high in product(map(torch.tensor, gates), repeat=2):
+        gated = first(x) * low
+        runs.append(third(second(gated) * high) + skip(gated))
+    net = Net().eval()
+    net.layers = nn.ModuleList([first, second, third, skip])  # type: ignore[assignment]
+    found = Linear(op_graph(net, x)).run(x)
+    assert torch.allclose(found, torch.stack(runs).mean(0), atol=1e-6)
 
 
-def test_a_pick_is_one_element_of_its_window() -> None:
-    x = torch.arange(2 * 4 * 16.0).view(2, 4, 4, 4)
-    picked = _linear(nn.MaxPool2d(2))(x)
-    windows = F.unfold(x, 2, stride=2).view(2, 4, 4, 2, 2)
-    assert bool((windows == picked[:, :, None]).any(2).all())
+POOLS = {"plain": nn.MaxPool2d(2), "overlapping": nn.MaxPool2d(3, 2), "padded": nn.MaxPool2d(3, 2, 1, ceil_mode=True)}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pick_is_any_element_of_its_window_but_of_the_padding(name: str) -> None:
+    pool, x, drawn = POOLS[name], torch.arange(2 * 4 * 16.0).view(2, 4, 4, 4), 4000
+    _, index = F.max_pool2d(
+        torch.rand(drawn, 1, 4, 4), pool.kernel_size, pool.stride, pool.padding, 1, pool.ceil_mode, return_indices=True
+    )
+    picks = F.one_hot(index.flatten(1), 16).float().mean(0)
+    found = _linear(pool)(x)
+    assert torch.allclose(found.flatten(2), x.flatten(2) @ picks.T, atol=0.3)
+    assert torch.equal(_linear(pool)(torch.ones_like(x)), torch.ones_like(found))
+
+
+def test_a_dilated_pooling_is_refused() -> None:
+    graph = op_graph(nn.MaxPool2d(2, dilation=2), torch.rand(2, 4, 4, 4))
+    with pytest.raises(RecipeRefused, match="dilated"):
+        Linear(graph).run(torch.rand(2, 4, 4, 4))
 
 
 def test_batch_norm_keeps_its_scale_only() -> None:
@@ -86,4 +113,4 @@ def test_batch_norm_keeps_its_scale_only() -> None:
 def test_what_has_no_linear_stand_in_is_refused_by_name() -> None:
     graph = op_graph(token_task(), torch.rand(2, 3, 4))
     with pytest.raises(RecipeRefused, match=r"aten\.scaled_dot_product_attention"):
-        Linear(graph, generator(0, "gates")).run(torch.rand(2, 3, 4))
+        Linear(graph).run(torch.rand(2, 3, 4))
