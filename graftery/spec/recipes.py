@@ -44,6 +44,9 @@ ADAPTER_GRID = 4
 ADAPTER_WEIGHTS = 2**22
 """At most as many weights in the linear layer between a vector and that grid, which is coarser where there would be more."""
 
+PSEUDO_RAMP = 0.5
+"""Share of the steps in which the spread of the outputs comes to count fully beside the pseudo-gradient: the direction comes first."""
+
 
 class AdapterRecipe(Frozen):
     """The adapter h: near-identity at the start."""

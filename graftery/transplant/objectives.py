@@ -94,21 +94,28 @@ def back_distillation_cosine(d_student: Tensor, d_teacher: Tensor) -> Tensor:
     return (2 - 2 * F.cosine_similarity(d_student.flatten(1), d_teacher.flatten(1), dim=1, eps=1e-12)).mean()
 
 
-def moment_mismatch(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far offset and scale of the student's outputs are from the teacher's over a batch.
+def distribution_mismatch(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far the student's outputs over a batch are spread from the teacher's, whichever sample each belongs to.
 
-    Math: mean over K of ((m_S - m_T) / s_T)^2 + (log s_S / s_T)^2, m and s mean and standard deviation over samples and
-    positions.
+    Math: mean over K of W2(S, T)^2 / var T; W2 is the Wasserstein distance of the values of an output over samples and
+    positions: in one dimension, the root mean squared difference of the sorted values.
 
-    Source: ours. A pseudo-gradient passes weights only, so that nothing else teaches the adapter its biases.
+    Args:
+        student, teacher: [N, K, ...] or [N], of one shape.
+
+    Returns:
+        A scalar, at least 0, differentiable in `student`.
+
+    Source: ours. A pseudo-gradient passes weights only, so that nothing else teaches the adapter its biases, or how
+    large its weights are.
     """
-    (m_S, s_S), (m_T, s_T) = _moments(student), _moments(teacher)
-    return (((m_S - m_T) / s_T).square() + (s_S / s_T).log().square()).mean()
+    s_KM, t_KM = _sorted(student), _sorted(teacher)
+    return ((s_KM - t_KM).square().mean(1) / (t_KM.var(1, correction=0) + 1e-6)).mean()
 
 
-def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
+def _sorted(output: Tensor) -> Tensor:
     flat_KM = output.transpose(0, 1).flatten(1) if output.ndim > 1 else output[None]
-    return flat_KM.mean(1), (flat_KM.var(1, correction=0) + 1e-6).sqrt()
+    return flat_KM.sort(dim=1).values
 
 
 def directions(output: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from graftery.data.streams import generator
 from graftery.nn.freezing import unchanged
 from graftery.spec.manifest import Semantics
 from graftery.spec.plan import TEACHING
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import PSEUDO_RAMP, TransplantRecipe
 from graftery.transplant import objectives
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.nets import Nets, differentiable_twice
@@ -118,9 +118,10 @@ def step_losses(
     elif jacobian:
         losses["back_distillation"] = _back_distillation(features, student, teacher, recipe.seed, step)
     if linears is not None:
-        matched = objectives.moment_mismatch(student, teacher.detach())
+        spread = objectives.distribution_mismatch(student, teacher.detach())
         rows = features[: max(2, student[0].numel())]  # no more than the output has directions
-        losses["pseudo_gradient"] = _pseudo_gradient(linears, rows, recipe.seed, step) + matched
+        share = min(1.0, step / max(1.0, PSEUDO_RAMP * recipe.steps))  # first the direction
+        losses["pseudo_gradient"] = _pseudo_gradient(linears, rows, recipe.seed, step) + share * spread
     return losses
 
 

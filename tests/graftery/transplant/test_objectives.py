@@ -103,12 +103,31 @@ def test_the_cosine_form_knows_directions_only() -> None:
     assert torch.allclose(o.back_distillation_cosine(_logits(5, seed=1), d), wanted)
 
 
-def test_moments_match_only_with_the_same_offset_and_scale() -> None:
-    teacher = _logits(3, seed=1)
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)])
+def test_distributions_match_whichever_sample_each_value_belongs_to(shape: tuple[int, ...]) -> None:
+    teacher = _logits(*shape, seed=1)
     shuffled = teacher[torch.tensor([1, 2, 3, 4, 5, 0])]
-    assert float(o.moment_mismatch(shuffled, teacher)) == pytest.approx(0, abs=1e-9)
-    assert float(o.moment_mismatch(teacher + 1, teacher)) > 0.1
-    assert float(o.moment_mismatch(3 * teacher, teacher)) > 0.1
+    assert float(o.distribution_mismatch(shuffled, teacher)) == 0
+    spread = teacher.transpose(0, 1).flatten(1).std(1, correction=0).view(-1, *[1] * (len(shape) - 1))
+    assert float(o.distribution_mismatch(teacher + spread, teacher)) == pytest.approx(1, rel=1e-4)
+    assert float(o.distribution_mismatch(3 * teacher, teacher)) > 0.1
+
+
+def test_the_same_mean_and_deviation_are_not_the_same_distribution() -> None:
+    """Two outputs of ten are positive, or eight: the threshold lies elsewhere."""
+    teacher = torch.cat([torch.full((8, 1), -0.5), torch.full((2, 1), 2.0)])
+    assert float(o.distribution_mismatch(-teacher, teacher)) > 0.3
+
+
+def test_no_wall_parts_an_output_from_its_opposite() -> None:
+    """On the way from -y to y the student passes an output without spread, which costs the variance and no more."""
+    teacher = _logits(3)
+    teacher -= teacher.mean(0)
+    flat = (1e-4 * teacher).requires_grad_()
+    loss = o.distribution_mismatch(flat, teacher)
+    assert float(loss.detach()) == pytest.approx(1, abs=1e-3)
+    (gradient,) = torch.autograd.grad(loss, flat)
+    assert float(gradient.abs().max()) < 10
 
 
 def test_directions_are_unit_vectors_of_the_seed() -> None:

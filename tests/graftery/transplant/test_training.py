@@ -90,13 +90,42 @@ def test_without_the_jacobian_term_directions_that_no_feature_shows_are_not_lear
     assert torch.allclose(_composed(nets, with_it), wanted, atol=1e-2)
 
 
-def test_the_pseudo_gradient_finds_the_closed_form_up_to_scale_and_the_moments_set_the_scale() -> None:
+def test_the_pseudo_gradient_finds_the_closed_form_up_to_scale_and_the_spread_sets_the_scale() -> None:
     nets = _linear_nets(OUTPUTS)
     assert nets.teacher is not None
     h = _trained(nets, OUTPUTS, _features(1.0), pseudo_gradient=1.0)
     found, wanted = _composed(nets, h), nets.teacher.weight
     assert torch.allclose(found / found.norm(), wanted / wanted.norm(), atol=0.02)  # type: ignore[operator]
     assert float(found.norm() / wanted.norm()) == pytest.approx(1, abs=0.1)  # type: ignore[operator]
+
+
+def _relu_head(seed: int) -> nn.Module:
+    layers = _linear_net(6, 16, seed), _linear_net(16, 1, 100 + seed)
+    for layer, stream in zip(layers, (seed, 100 + seed), strict=True):
+        nn.init.uniform_(layer.bias, -0.3, 0.3, generator=generator(stream, "bias"))
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1]).eval()
+
+
+def _agreement(nets: Nets, h: nn.Module) -> float:
+    """Correlation of student and teacher on fresh features."""
+    x = torch.rand(400, 6, generator=generator(1, "fresh"))
+    with torch.no_grad():
+        outputs = [net(x).flatten() for net in (nn.Sequential(h, nets.task), nets.teacher)]  # type: ignore[misc]
+    return float(torch.corrcoef(torch.stack(outputs))[0, 1])
+
+
+@pytest.mark.parametrize("seed", [16, 34, 39])
+def test_a_student_that_starts_as_the_opposite_comes_round(seed: int) -> None:
+    nets = Nets(nn.Identity(), _relu_head(2 * seed), _relu_head(2 * seed + 1))
+    recipe = TransplantRecipe(objectives={"pseudo_gradient": 1.0}, steps=300, learning_rate=0.01)
+    h = make_adapter((6,), (6,), AdapterRecipe(final_relu=True), generator(0, "adapter"))
+    assert _agreement(nets, h) < -0.2
+
+    def batch(step: int) -> Batch:
+        return Batch(torch.rand(32, 6, generator=generator(0, "features", step)))
+
+    train(nets, h, batch, recipe=recipe, semantics="classification", loop=Loop("train"))
+    assert _agreement(nets, h) > 0.6
 
 
 def _image_case() -> tuple[Nets, Adapter, Tensor]:
@@ -145,7 +174,7 @@ def test_finite_differences_agree_with_the_double_backward(case: str, objective:
             for name, value in bound.values.items():
                 _put(linears.adapter, name, value)
         found = step_losses(
-            nets, bound, Batch(features), recipe=recipe, semantics=CASES[case][1], step=0, linears=linears
+            nets, bound, Batch(features), recipe=recipe, semantics=CASES[case][1], step=recipe.steps, linears=linears
         )
         return found[objective]
 
