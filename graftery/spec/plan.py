@@ -114,11 +114,14 @@ def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *,
     """All that is at hand; noise, unlike any real input, not where features of real inputs are plenty, unless they are dense.
 
     For dense outputs, what is made joins in only where there are no images without labels; a sketch guides the inversion:
-    maps drawn from its moments have no objects.
+    maps drawn from its moments have no objects. Where gradients come from linear stand-ins, features only tell how the
+    teacher's outputs are spread, which noise tells wrongly: it is the last resort.
     """
-    if not TEACHING & objectives.keys():
+    taught = TEACHING & objectives.keys()
+    if not taught:
         return ("samples",)
     plenty = at_hand["unlabelled"] or at_hand["moments"]
+    plenty = plenty or (taught == {"pseudo_gradient"} and at_hand["inversion"])
     left_out: set[Source] = {"noise"} if plenty else set()
     if dense:
         left_out = {"moments"} if at_hand["inversion"] else set()

@@ -92,6 +92,22 @@ def test_direct_alone_learns_from_samples_alone() -> None:
     assert done.sources == ("samples",)
 
 
+@pytest.mark.parametrize(
+    "at_hand, sources",
+    [
+        ({"batch_norm": True}, ("inversion",)),
+        ({}, ("noise",)),
+        ({"batch_norm": True, "dense": True}, ("inversion", "noise")),
+    ],
+)
+def test_linear_stand_ins_need_noise_only_where_nothing_else_is(
+    at_hand: dict[str, Any], sources: tuple[str, ...]
+) -> None:
+    assert _complete(TransplantRecipe(objectives={"pseudo_gradient": 1}), **at_hand).sources == sources
+    both = TransplantRecipe(objectives={"pseudo_gradient": 1, "distillation": 1})
+    assert _complete(both, **at_hand).sources == _complete(**at_hand).sources
+
+
 def test_samples_that_are_not_asked_for_are_not_used() -> None:
     done = _complete(TransplantRecipe(labels=0), labels=5)
     assert "direct" not in done.objectives
