@@ -72,7 +72,7 @@ def _without_labels(dense: bool) -> tuple[Row, ...]:
     default = "distillation" if dense else both
     forward, pseudo = {"objectives": {"distillation": 4.0}}, {"objectives": {"pseudo_gradient": 1.0}}
     return (
-        Row("pseudo-gradient, 0", "pseudo-gradient", "noise", {**pseudo, **noise}),
+        Row("pseudo-gradient, 0", "pseudo-gradient", "inversion", {**pseudo, "sources": ["inversion"]}),
         Row("distillation on noise, 0", "distillation", "noise", {**forward, **noise}),
         Row("back-distillation on noise, 0", both, "noise", {"objectives": TEACHING, **noise}),
         Row("back-distillation on inversion, 0", both, "inversion", {"objectives": TEACHING, "sources": ["inversion"]}),
