@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -58,15 +59,20 @@ def jobs(world: World, wanted: argparse.Namespace) -> Iterator[Job]:
         if (setting.depth and setting.depth not in world.cuts) or setting.tasks > len(world.tasks):
             continue
         for seed in wanted.seeds:
-            for target in world.targets[: setting.targets]:
+            for target in world.targets[:: setting.every]:
                 for task in world.tasks[: setting.tasks]:
-                    yield from (Job(setting, seed, target, task, row) for row in (REFERENCES, *setting.rows))
+                    rows = [row for row in (REFERENCES, *setting.rows) if _is_wanted(row, wanted)]
+                    yield from (Job(setting, seed, target, task, row) for row in rows)
+
+
+def _is_wanted(row: Row, wanted: argparse.Namespace) -> bool:
+    return not wanted.rows or any(fnmatchcase(row.name, pattern) for pattern in wanted.rows)
 
 
 def measure(world: World, wanted: argparse.Namespace, cells: Cells, bar: Progress) -> None:
     """Measure what is not there yet."""
     zoo = Zoo(world, wanted.scratch / "nets", lambda line: bar.console.print(f"  {line}"))
-    todo = [job for job in jobs(world, wanted) if not cells.has(job.key)]
+    todo = [job for job in jobs(world, wanted) if wanted.again or not cells.has(job.key)]
     line = bar.add_task(world.name, total=len(todo))
     bench, of = None, None
     for job in todo:
@@ -86,7 +92,7 @@ def measure(world: World, wanted: argparse.Namespace, cells: Cells, bar: Progres
 
 def missing(world: World, cells: Cells) -> int:
     """How many cells of the whole protocol were not measured yet."""
-    return sum(not cells.has(job.key) for job in jobs(world, argparse.Namespace(setting=None, seeds=SEEDS)))
+    return sum(not cells.has(job.key) for job in jobs(world, argparse.Namespace(setting=None, seeds=SEEDS, rows=None)))
 
 
 def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, bar: Progress) -> None:
@@ -123,6 +129,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of the archives; GRAFTERY_DATA")
     parser.add_argument("--world", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--setting", nargs="+", help="only these settings, by name")
+    parser.add_argument("--rows", nargs="+", help="only these rows, by name; * stands for anything")
+    parser.add_argument("--again", action="store_true", help="measure what was measured before: its recipe has changed")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--quick", action="store_true", help="a small table in minutes, to see that it works")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the documents")
