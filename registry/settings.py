@@ -31,6 +31,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Where inference answers gRPC too; 0: any free port; by default it does not"
+    )
     planes: Annotated[frozenset[Plane], NoDecode] = frozenset({"registry", "inference"})
     workers: int = Field(1, ge=0, le=64, description="Job workers that `graftery serve` starts")
 

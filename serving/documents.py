@@ -95,7 +95,11 @@ class InferReply(BaseModel):
 
 def metadata(model: Model, versions: list[str]) -> ModelMetadata:
     """Inputs and outputs with what their numbers mean."""
-    prepared = {} if model.preprocessing is None else {"preprocessing": json_of(model.preprocessing)}
+    prepared: dict[str, Any] = {}
+    if model.preprocessing is not None:
+        prepared["preprocessing"] = json_of(model.preprocessing)
+    if model.input.image is not None:
+        prepared["encoded_images"] = model.input.image.document()
     return ModelMetadata(
         name=model.name,
         versions=versions,

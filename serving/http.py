@@ -128,7 +128,8 @@ def _question(serving: Serving, model: Model, call: Call) -> _Read:
     request, binary = protocol.parse(body, call.header_length)
     wishes = protocol.wishes_of(request, list(model.outputs))
     arrays = protocol.inputs_of(request, binary, [model.input], serving.settings.infer_batch)
-    return _Read(request.id, Question(arrays[model.input.name], tuple(wishes)), wishes)
+    question = Question(arrays[model.input.name], tuple(wishes), protocol.timeout_of(request))
+    return _Read(request.id, question, wishes)
 
 
 def _written(found: Answer, read: _Read, accept: str | None) -> Response:

@@ -7,7 +7,7 @@ that is composed of it, and the outputs are named by the networks: one run of f 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from graftery.spec.manifest import Manifest, OutputSpec, Preprocessing, TensorSp
 from graftery.spec.names import parse_reference
 from registry import catalogue
 from registry.models import Version
+from serving import images
 from serving.protocol import Declared
 from serving.tensors import datatype_of
 
@@ -137,7 +138,7 @@ def _model(row: Version, category: Version, branches: list[Branch], sizes: dict[
         name=row.module.name,
         number=row.number,
         category=category.digest,
-        input=_declared(INPUT, manifest.input),
+        input=replace(_declared(INPUT, manifest.input), image=images.form_of(manifest.input, manifest.preprocessing)),
         preprocessing=manifest.preprocessing,
         branches=tuple(branches),
         parts=sizes,

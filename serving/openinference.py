@@ -34,6 +34,7 @@ from serving.documents import (
     ServerMetadata,
 )
 from serving.errors import Elsewhere, InferenceRoute
+from serving.grpc.lifespan import grpc_beside
 from serving.http import BINARY, HEADER_LENGTH, Direct, answer
 from serving.protocol import InferRequest
 from serving.service import Serving
@@ -254,12 +255,13 @@ async def _options(request: Request) -> dict[str, Any]:
 
 
 def mount(app: FastAPI, settings: Settings, database: Database, store: Store) -> None:
-    """Add the inference plane to an app: the routes under /v2, and figures for Prometheus while the app runs.
+    """Add the inference plane to an app: the routes under /v2, and while the app runs, figures for Prometheus and gRPC.
 
-    `app.state.serving` is the `Serving` behind the routes; it ends with the app's lifespan.
+    `app.state.serving` is the `Serving` behind the routes; it ends with the app's lifespan. `app.state.grpc_port` is the
+    port on which gRPC answers, None where it does not.
     """
     serving = Serving(settings, database, store)
-    app.state.serving = serving
+    app.state.serving, app.state.grpc_port = serving, None
     app.include_router(router)
     # Any method, so that the app around never answers under /v2 in another form than the protocol's.
     app.router.routes += [Route(path, Elsewhere(), include_in_schema=False) for path in ("/v2", "/v2/{rest:path}")]
@@ -273,7 +275,8 @@ def mount(app: FastAPI, settings: Settings, database: Database, store: Store) ->
         try:
             async with around(app) as state:
                 try:
-                    yield state
+                    async with grpc_beside(serving) as app.state.grpc_port:
+                        yield state
                 finally:
                     serving.close()
         finally:

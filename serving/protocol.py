@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import repr as shown  # of what may be nested a thousand deep
 from typing import Annotated, Any, NoReturn
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, StrictStr, ValidationError
 
 from graftery.errors import InferenceRefused
-from serving import quick, tensors
+from serving import encoded, images, quick, tensors
+from serving.images import ImageForm
 from serving.tensors import Array
 
 Size = Annotated[StrictInt, Field(ge=0, le=2**40)]
@@ -67,11 +69,15 @@ class InferRequest(BaseModel):
 
 @dataclass(frozen=True)
 class Declared:
-    """A tensor that a model takes or gives. The shape has -1 for the batch, which is first, and for free sizes."""
+    """A tensor that a model takes or gives. The shape has -1 for the batch, which is first, and for free sizes.
+
+    `image` says how encoded images, sent as BYTES, become it; None where they do not.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    image: ImageForm | None = None
 
     def __str__(self) -> str:
         free = iter("HW")
@@ -128,8 +134,8 @@ def inputs_of(
     arrays = {}
     for tensor, raw in zip(request.inputs, _pieces(request.inputs, binary), strict=True):
         where = f"input {tensor.name!r}"
-        arrays[tensor.name] = _array(tensor, raw, where)
-        tensors.check_finite(arrays[tensor.name], tensor.datatype, where)
+        arrays[tensor.name] = _array(tensor, raw, by_name[tensor.name].image, where)
+        tensors.check_finite(arrays[tensor.name], by_name[tensor.name].datatype, where)
     return arrays
 
 
@@ -146,6 +152,14 @@ def wishes_of(request: InferRequest, names: Sequence[str]) -> dict[str, bool]:
         _refuse_extensions(wish.parameters, where)
         wishes[wish.name] = _flag(wish.parameters, "binary_data", default, where)
     return wishes or dict.fromkeys(names, default)
+
+
+def timeout_of(request: InferRequest) -> float | None:
+    """Seconds that the request may wait: Triton's parameter `timeout`, in whole microseconds; 0 is none."""
+    value = request.parameters.get("timeout", 0)
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise InferenceRefused(f"parameters: timeout: expected a whole number of microseconds, got {shown(value)}")
+    return value / 1e6 if value else None
 
 
 def encode(model: str, version: str, request_id: str | None, outputs: Sequence[Output]) -> tuple[bytes, int | None]:
@@ -202,8 +216,11 @@ def _check_names(got: Sequence[str], declared: dict[str, Declared]) -> None:
 
 def _check_declared(tensor: InputTensor, declared: Declared, max_batch: int) -> None:
     where = f"input {tensor.name!r}"
+    if tensor.datatype == encoded.BYTES and declared.image is not None:
+        return encoded.check_shape(tensor.shape, max_batch, where)
     if tensor.datatype != declared.datatype:
-        raise InferenceRefused(f"{where}: expected datatype {declared.datatype}, got {tensor.datatype!r}")
+        expected = declared.datatype if declared.image is None else f"{declared.datatype}, or BYTES for encoded images"
+        raise InferenceRefused(f"{where}: expected datatype {expected}, got {tensor.datatype!r}")
     fits = len(tensor.shape) == len(declared.shape) and all(
         got == expected if expected >= 0 else got >= 1
         for got, expected in zip(tensor.shape, declared.shape, strict=True)
@@ -224,7 +241,9 @@ def _pieces(inputs: Sequence[InputTensor], binary: memoryview) -> list[memoryvie
             pieces.append(None)
             continue
         if type(size) is not int or size < 0:
-            raise InferenceRefused(f"input {tensor.name!r}: binary_data_size: expected a number of bytes, got {size!r}")
+            raise InferenceRefused(
+                f"input {tensor.name!r}: binary_data_size: expected a number of bytes, got {shown(size)}"
+            )
         if size > len(binary) - start:
             left = len(binary) - start
             raise InferenceRefused(
@@ -238,17 +257,29 @@ def _pieces(inputs: Sequence[InputTensor], binary: memoryview) -> list[memoryvie
     return pieces
 
 
-def _array(tensor: InputTensor, raw: memoryview | None, where: str) -> Array:
+def _array(tensor: InputTensor, raw: memoryview | None, image: ImageForm | None, where: str) -> Array:
     _refuse_extensions(tensor.parameters, where)
     if raw is not None and tensor.has_data:
         raise InferenceRefused(f"{where}: has both data and binary_data_size, expected one of them")
+    if image is not None and tensor.datatype == encoded.BYTES:
+        return images.decode(_rows(tensor, raw, where), image, where)
     if raw is not None:
         return tensors.from_binary(raw, tensor.datatype, tensor.shape, where)
     if tensor._numbers is not None:
         return tensors.from_numbers(tensor._numbers, tensor.datatype, tensor.shape, where)
+    return tensors.from_json(_data(tensor, where), tensor.datatype, tensor.shape, where)
+
+
+def _rows(tensor: InputTensor, raw: memoryview | None, where: str) -> list[bytes]:
+    if raw is not None:
+        return encoded.from_binary(raw, tensor.shape[0], where)
+    return encoded.from_json(_data(tensor, where), tensor.shape[0], where)
+
+
+def _data(tensor: InputTensor, where: str) -> list[Any]:
     if tensor.data is None:
         raise InferenceRefused(f"{where}: has neither data nor binary_data_size")
-    return tensors.from_json(tensor.data, tensor.datatype, tensor.shape, where)
+    return tensor.data
 
 
 def _refuse_extensions(parameters: dict[str, Any], where: str) -> None:
@@ -261,5 +292,5 @@ def _refuse_extensions(parameters: dict[str, Any], where: str) -> None:
 def _flag(parameters: dict[str, Any], name: str, default: bool, where: str) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise InferenceRefused(f"{where}: {name}: expected true or false, got {value!r}")
+        raise InferenceRefused(f"{where}: {name}: expected true or false, got {shown(value)}")
     return value

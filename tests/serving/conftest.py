@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -18,7 +14,8 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 from serving import openinference
-from tests.support.world import World, build
+from tests.support.uvicorn import serving
+from tests.support.world import World, build, compose_photos
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +25,7 @@ def built_world(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
     home.mkdir()
     shutil.copy(_sqlite_template, home / "graftery.db")
     made = build(Settings(home=home, free_bytes=0, device="cpu"))
+    compose_photos(made)
     made.database.dispose()
     return made
 
@@ -67,17 +65,20 @@ def live_world(built_world: World, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def address(live_world: World) -> Iterator[str]:
-    """host:port of a real uvicorn in a thread."""
+def addresses(live_world: World) -> Iterator[tuple[str, str]]:
+    """host:port of a real uvicorn in a thread, and of the gRPC server beside it."""
     app = FastAPI()
-    openinference.mount(app, live_world.settings, live_world.database, live_world.store)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(timeout=10)
+    settings = live_world.settings.model_copy(update={"grpc_port": 0})
+    openinference.mount(app, settings, live_world.database, live_world.store)
+    with serving(app) as server:
+        yield f"127.0.0.1:{server.address[1]}", f"127.0.0.1:{app.state.grpc_port}"
+
+
+@pytest.fixture(scope="session")
+def address(addresses: tuple[str, str]) -> str:
+    return addresses[0]
+
+
+@pytest.fixture(scope="session")
+def grpc_address(addresses: tuple[str, str]) -> str:
+    return addresses[1]

@@ -15,7 +15,7 @@ from torch import nn
 
 from graftery.errors import NotFound
 from graftery.module import ModuleFile, trace
-from graftery.spec.manifest import FILE_KINDS, NetworkParts, OutputMeaning, json_of
+from graftery.spec.manifest import FILE_KINDS, NetworkParts, OutputMeaning, Preprocessing, json_of
 from graftery.transplant import compose
 from registry import catalogue
 from registry.db import Database
@@ -25,6 +25,8 @@ from registry.store import Store
 from tests.support import files
 
 NETWORK = "eight-in-even"
+PHOTO = "photo"
+ANY_SIZE = "any-size"
 
 
 @cache
@@ -91,3 +93,22 @@ def build(settings: Settings) -> World:
             catalogue.delete_alias(session, NETWORK, "default")
     world.compose("eight-teacher", category, None, own_task)
     return world
+
+
+def compose_photos(world: World) -> None:
+    """Networks whose manifests say how an image becomes the input: `photo` takes RGB 16 x 16, `any-size` grey."""
+    colour = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    world.compose(PHOTO, files.with_preprocessing(photo_parts()[0], colour), None, photo_parts()[1])
+    category, task = files.free_size_parts()
+    grey = Preprocessing(mean=(0.5,), std=(0.25,), colour_order="grey")
+    world.compose(ANY_SIZE, files.with_preprocessing(category, grey), None, task)
+
+
+@cache
+def photo_parts() -> tuple[ModuleFile, ModuleFile]:
+    """[N, 3, 16, 16] -> features [N, 4, 8, 8] -> two logits."""
+    torch.manual_seed(3)
+    category = trace(nn.Conv2d(3, 4, 3, stride=2, padding=1), torch.zeros(2, 3, 16, 16), kind="category")
+    meanings = {"is": OutputMeaning(semantics="classification")}
+    head = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    return category, trace(head, torch.zeros(2, 4, 8, 8), kind="task", outputs=meanings)

@@ -1,0 +1,79 @@
+"""The gRPC server beside the HTTP plane: started and ended with the app, in its event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+
+from graftery.errors import Unavailable
+from serving.grpc import calls, status
+from serving.grpc.messages import SERVICE, Message, message, methods
+from serving.service import Serving
+
+log = structlog.get_logger("graftery.inference")
+
+# What a message has beside its tensors: names, shapes, parameters.
+_ENVELOPE_BYTES = 64 * 1024
+_GRACE_S = 2.0
+
+
+@asynccontextmanager
+async def listening(serving: Serving, host: str, port: int) -> AsyncIterator[int]:
+    """Serve until the block ends; gives the port, which is any free one where 0 was asked for.
+
+    Raises:
+        Unavailable: the address is taken, or is none of ours.
+    """
+    options = [
+        ("grpc.max_receive_message_length", serving.settings.infer_body_bytes + _ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        # With it, a second service on the port would take half of the calls, and nobody would know.
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers((_handlers(serving),))
+    try:
+        found: int = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen for gRPC on {host} port {port}: {error}") from error
+    await server.start()
+    log.info("grpc_listening", host=host, port=found)
+    try:
+        yield found
+    finally:
+        await server.stop(_GRACE_S)
+
+
+def _handlers(serving: Serving) -> Any:
+    found = {}
+    for name, method in methods().items():
+        forms = {
+            "request_deserializer": message(method.input_type.name).FromString,
+            "response_serializer": message(method.output_type.name).SerializeToString,
+        }
+        if method.server_streaming:
+            found[name] = grpc.stream_stream_rpc_method_handler(_streamed(serving), **forms)
+        else:
+            found[name] = grpc.unary_unary_rpc_method_handler(_unary(serving, name, calls.UNARY[name]), **forms)
+    return grpc.method_handlers_generic_handler(SERVICE, found)
+
+
+def _unary(serving: Serving, name: str, call: calls.Call) -> Callable[[Message, calls.Context], Awaitable[Message]]:
+    async def answer(request: Message, context: calls.Context) -> Message:
+        try:
+            return await call(serving, request, context)
+        except Exception as error:
+            return await status.abort(context, error, name)
+
+    return answer
+
+
+def _streamed(serving: Serving) -> Callable[[AsyncIterator[Message], calls.Context], AsyncIterator[Message]]:
+    def answer(requests: AsyncIterator[Message], context: calls.Context) -> AsyncIterator[Message]:
+        return calls.model_stream_infer(serving, requests, context)
+
+    return answer
