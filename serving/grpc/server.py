@@ -73,7 +73,9 @@ def _unary(serving: Serving, name: str, call: calls.Call) -> Callable[[Message, 
 
 
 def _streamed(serving: Serving) -> Callable[[AsyncIterator[Message], calls.Context], AsyncIterator[Message]]:
-    def answer(requests: AsyncIterator[Message], context: calls.Context) -> AsyncIterator[Message]:
-        return calls.model_stream_infer(serving, requests, context)
+    # grpc.aio tells by the function itself, not by what it gives, that it is asynchronous.
+    async def answer(requests: AsyncIterator[Message], context: calls.Context) -> AsyncIterator[Message]:
+        async for reply in calls.model_stream_infer(serving, requests, context):
+            yield reply
 
     return answer

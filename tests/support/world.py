@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from torch import nn
 
 from graftery.errors import NotFound
-from graftery.module import ModuleFile, trace
+from graftery.module import ModuleFile, cut, trace
 from graftery.spec.manifest import FILE_KINDS, NetworkParts, OutputMeaning, Preprocessing, json_of
 from graftery.transplant import compose
 from registry import catalogue
@@ -106,9 +107,11 @@ def compose_photos(world: World) -> None:
 
 @cache
 def photo_parts() -> tuple[ModuleFile, ModuleFile]:
-    """[N, 3, 16, 16] -> features [N, 4, 8, 8] -> two logits."""
+    """[N, 3, 16, 16] -> features [N, 4, 8, 8] -> two logits. Cut from a whole net, as its sizes are not free then."""
     torch.manual_seed(3)
-    category = trace(nn.Conv2d(3, 4, 3, stride=2, padding=1), torch.zeros(2, 3, 16, 16), kind="category")
+    net = nn.Sequential(
+        OrderedDict(f=nn.Conv2d(3, 4, 3, stride=2, padding=1), flat=nn.Flatten(), head=nn.Linear(256, 2))
+    )
     meanings = {"is": OutputMeaning(semantics="classification")}
-    head = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
-    return category, trace(head, torch.zeros(2, 4, 8, 8), kind="task", outputs=meanings)
+    category, tasks = cut(trace(net, torch.zeros(2, 3, 16, 16), outputs=meanings), "f")
+    return category, tasks["is"]
