@@ -26,8 +26,8 @@ EXPOSE 8080
 CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8080"]
 
 FROM base AS inference
-ENV GRAFTERY_PLANES=inference
-EXPOSE 8080
+ENV GRAFTERY_PLANES=inference GRAFTERY_GRPC_PORT=8081
+EXPOSE 8080 8081
 CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8080"]
 
 FROM base AS worker

@@ -52,6 +52,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--home", help="folder for database, bytes and locks")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", help="port to listen on (8080); 0 takes a free one")
+    parser.add_argument("--grpc-port", help="port on which inference answers gRPC too (none); 0 takes a free one")
     parser.add_argument("--workers", help="job workers to start (1)")
     parser.add_argument("--planes", help="registry,inference or one of them")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
@@ -66,15 +67,16 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
 def _serve(settings: Settings) -> None:
     home = settings.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    with _only_one(home), _listen(settings) as listening, _signals() as stop:
+    with _only_one(home), _listen(settings.host, settings.port, "--port") as listening, _signals() as stop:
         (home / "serve.json").unlink(missing_ok=True)  # of one that was killed
         upgrade(settings)
         url = _url(listening)
+        settings = settings.model_copy(update={"grpc_port": _grpc_port(settings)})
         parts = _parts(settings, home, listening)
         try:
             _wait_until_ready(parts, url, stop)
             if not stop:
-                _announce(home, url)
+                _announce(home, url, settings.grpc_port)
             while not stop:
                 _tend(parts)
         finally:
@@ -107,17 +109,29 @@ def _by_whom(home: Path) -> str:
 
 
 @contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(host: str, port: int, option: str) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unavailable(
-            f"Cannot listen on {settings.host} port {settings.port}: {reason}", hint="give another --port; 0 is any"
+            f"Cannot listen on {host} port {port}: {reason}", hint=f"give another {option}; 0 is any"
         ) from None
     with listening:
         yield listening
+
+
+def _grpc_port(settings: Settings) -> int | None:
+    """The port on which the API is to answer gRPC: the same one whenever it is started again; None: it does not.
+
+    gRPC opens its sockets itself, so this one is only tried here: what is taken is known before anything starts.
+    """
+    if settings.grpc_port is None or "inference" not in settings.planes:
+        return None
+    with _listen(settings.host, settings.grpc_port, "--grpc-port") as trial:
+        port: int = trial.getsockname()[1]
+    return port
 
 
 def _url(listening: socket.socket) -> str:
@@ -148,6 +162,8 @@ def _parts(settings: Settings, home: Path, listening: socket.socket) -> list[Par
         "GRAFTERY_WORKERS": str(settings.workers),
         "GRAFTERY_LOG_LEVEL": settings.log_level,
     }
+    if settings.grpc_port is not None:
+        environment["GRAFTERY_GRPC_PORT"] = str(settings.grpc_port)
     fd = listening.fileno()
     api = Part("api", [sys.executable, "-m", "app.api", "--fd", str(fd)], environment, fds=[fd])
     worker = [sys.executable, "-m", "worker", "--tied"]
@@ -189,12 +205,16 @@ def _is_ready(url: str) -> bool:
         connection.close()
 
 
-def _announce(home: Path, url: str) -> None:
+def _announce(home: Path, url: str, grpc_port: int | None) -> None:
     """Say where the service is: on stdout for people, in serve.json for programs."""
     draft = home / f"serve.json.{os.getpid()}"
-    draft.write_text(json.dumps({"pid": os.getpid(), "url": url}))
+    found: dict[str, object] = {"pid": os.getpid(), "url": url}
+    if grpc_port is not None:
+        found["grpc"] = f"{urlsplit(url).netloc.rpartition(':')[0]}:{grpc_port}"
+    draft.write_text(json.dumps(found))
     draft.replace(home / "serve.json")
-    sys.stdout.write(f"Graftery is ready at {url} (data in {home}; Ctrl-C ends it)\n")
+    beside = f", gRPC at {found['grpc']}" if "grpc" in found else ""
+    sys.stdout.write(f"Graftery is ready at {url}{beside} (data in {home}; Ctrl-C ends it)\n")
     sys.stdout.flush()
 
 

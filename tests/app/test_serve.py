@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
@@ -139,6 +140,34 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path, capsys: pytest.Capture
         assert main(["--home", str(tmp_path), "--port", str(taken.getsockname()[1])]) == 1
     error = capsys.readouterr().err
     assert "Address already in use" in error and "--port" in error and error.count("\n") == 1
+
+
+def test_a_grpc_port_that_is_taken_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--port", "0", "--grpc-port", str(taken.getsockname()[1])]
+        assert main(["--home", str(tmp_path), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "Address already in use" in error and "--grpc-port" in error and error.count("\n") == 1
+
+
+def is_live(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        return bool(live(b"", timeout=60, wait_for_ready=True) == b"\x08\x01")
+
+
+def test_inference_answers_grpc_and_says_where_also_after_it_died(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "0", "--grpc-port", "0", "--planes", "inference") as served:
+        assert served.process.stdout is not None
+        address = json.loads((tmp_path / "serve.json").read_text())["grpc"]
+        assert f"gRPC at {address}" in served.process.stdout.readline().decode()
+        assert is_live(address)
+        victim = served.parts("app.api")[0]
+        victim.kill()
+        assert gone([victim], within_s=60)
+        assert is_live(address)
+        served.process.terminate()
+        assert served.process.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("arguments", [["--port", "seven"], ["--planes", "orbit"], ["--workers", "-1"]])
