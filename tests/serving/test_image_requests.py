@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving import encoded
 from serving.models import find
-from tests.serving.test_images import encoded_image, png
+from tests.support.pictures import encoded_image, png
 from tests.support.world import ANY_SIZE, NETWORK, PHOTO, World
 
 

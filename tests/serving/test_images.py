@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import zlib
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,19 +14,10 @@ from graftery.errors import InferenceRefused
 from graftery.spec.manifest import Preprocessing, TensorSpec
 from serving import images
 from serving.images import ImageForm, decode, form_of
+from tests.support.pictures import encoded_image, png
 
 COLOUR = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 GREY = Preprocessing(mean=(0.5,), std=(0.25,), colour_order="grey")
-
-
-@cache
-def encoded_image(size: tuple[int, int] = (20, 12), mode: str = "RGB", seed: int = 0, format: str = "PNG") -> bytes:
-    """Noise of this width and height."""
-    width, height = size
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(out, format)
-    return out.getvalue()
 
 
 def form(
@@ -141,16 +130,6 @@ def test_what_is_no_image_is_named(raw: bytes) -> None:
 @pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_other_formats_are_refused(format: str) -> None:
     assert "expected a JPEG or a PNG" in str(refusal([encoded_image(format=format)]))
-
-
-def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG whose header says this size, whatever its data are."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")

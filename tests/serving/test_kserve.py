@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.test_images import encoded_image
+from tests.support.pictures import encoded_image
 from tests.support.world import NETWORK, PHOTO, World, images
 
 ROOT = Path(__file__).resolve().parents[2]

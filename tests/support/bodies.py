@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from serving import encoded
-from tests.serving.test_images import encoded_image, png
+from tests.support.pictures import encoded_image, png
 from tests.support.world import ANY_SIZE, NETWORK, PHOTO, images
 
 LENGTH = "Inference-Header-Content-Length"

@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from graftery.errors import Unavailable
 from serving import network, openinference
 from serving.grpc import messages
-from tests.serving.test_images import encoded_image
+from tests.support.pictures import encoded_image
 from tests.support.world import NETWORK, PHOTO, World, images
 
 
