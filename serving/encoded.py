@@ -21,9 +21,23 @@ def check_shape(shape: Sequence[int], max_batch: int, where: str) -> None:
         raise InferenceRefused(f"{where}: expected a batch of at most {max_batch}, got {shape[0]}")
 
 
+def may_be_in(text: bytes) -> bool:
+    """Whether a request's JSON can have a BYTES tensor: the letters may be written as escapes too."""
+    return BYTES.encode() in text or b"\\u" in text
+
+
+def rows(data: Sequence[Any] | None, raw: memoryview | None, count: int, where: str) -> list[bytes]:
+    """The rows of a tensor, from whichever form it has."""
+    if raw is not None:
+        return from_binary(raw, count, where)
+    if data is None:
+        raise InferenceRefused(f"{where}: has neither data nor binary_data_size")
+    return from_json(data, count, where)
+
+
 def from_binary(raw: memoryview, count: int, where: str) -> list[bytes]:
     """Rows that each follow their length, 4 little-endian bytes."""
-    rows: list[bytes] = []
+    found: list[bytes] = []
     start = 0
     for row in range(count):
         body = start + _PREFIX_BYTES
@@ -33,11 +47,11 @@ def from_binary(raw: memoryview, count: int, where: str) -> list[bytes]:
         size = int.from_bytes(raw[start:body], "little")
         if size > left:
             raise InferenceRefused(f"{where}: row {row}: its length says {size} bytes, {left} are left")
-        rows.append(bytes(raw[body : body + size]))
+        found.append(bytes(raw[body : body + size]))
         start = body + size
     if start != len(raw):
         raise InferenceRefused(f"{where}: {len(raw) - start} bytes follow the last of {count} rows")
-    return rows
+    return found
 
 
 def to_binary(rows: Sequence[bytes]) -> bytes:

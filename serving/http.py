@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving import bodies, protocol
+from serving import bodies, encoded, protocol
 from serving.asking import Answer, Question
 from serving.errors import refusal
 from serving.models import Model
@@ -44,7 +44,7 @@ class Call:
     def is_small(self) -> bool:
         # Binary tensors are not parsed: their size takes no time. A packed body may be anything.
         size = len(self.body) if self.header_length is None else int(self.header_length[:9] or 0)
-        return self.encoding is None and size <= INLINE_BYTES and b'"BYTES"' not in self.body[:size]
+        return self.encoding is None and size <= INLINE_BYTES and not encoded.may_be_in(self.body[:size])
 
 
 @dataclass(frozen=True)

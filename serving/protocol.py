@@ -262,24 +262,14 @@ def _array(tensor: InputTensor, raw: memoryview | None, image: ImageForm | None,
     if raw is not None and tensor.has_data:
         raise InferenceRefused(f"{where}: has both data and binary_data_size, expected one of them")
     if image is not None and tensor.datatype == encoded.BYTES:
-        return images.decode(_rows(tensor, raw, where), image, where)
+        return images.decode(encoded.rows(tensor.data, raw, tensor.shape[0], where), image, where)
     if raw is not None:
         return tensors.from_binary(raw, tensor.datatype, tensor.shape, where)
     if tensor._numbers is not None:
         return tensors.from_numbers(tensor._numbers, tensor.datatype, tensor.shape, where)
-    return tensors.from_json(_data(tensor, where), tensor.datatype, tensor.shape, where)
-
-
-def _rows(tensor: InputTensor, raw: memoryview | None, where: str) -> list[bytes]:
-    if raw is not None:
-        return encoded.from_binary(raw, tensor.shape[0], where)
-    return encoded.from_json(_data(tensor, where), tensor.shape[0], where)
-
-
-def _data(tensor: InputTensor, where: str) -> list[Any]:
     if tensor.data is None:
         raise InferenceRefused(f"{where}: has neither data nor binary_data_size")
-    return tensor.data
+    return tensors.from_json(tensor.data, tensor.datatype, tensor.shape, where)
 
 
 def _refuse_extensions(parameters: dict[str, Any], where: str) -> None:

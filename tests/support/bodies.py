@@ -7,6 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, MutableMapping, MutableSequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -139,15 +140,15 @@ def changed_documents(draw: st.DrawFn, body: Body) -> Body:
 
 def _apply(draw: st.DrawFn, container: Any, key: Any, change: str) -> None:
     if change == "replace":
-        container[key] = draw(ODD)
+        container[key] = deepcopy(draw(ODD))  # the second change may be inside the first
     elif change == "wrap":
         container[key] = [container[key]]
     elif change == "drop":
         del container[key]
     elif isinstance(container, MutableSequence):
-        container.insert(key, container[key] if change == "double" else draw(ODD))
+        container.insert(key, deepcopy(container[key] if change == "double" else draw(ODD)))
     elif isinstance(container, MutableMapping):
-        container[draw(st.sampled_from(NAMES))] = container[key] if change == "double" else draw(ODD)
+        container[draw(st.sampled_from(NAMES))] = deepcopy(container[key] if change == "double" else draw(ODD))
 
 
 @st.composite
