@@ -32,7 +32,7 @@ class InputTensor(BaseModel):
     shape: list[Size] = Field(max_length=8)
     datatype: Text
     parameters: dict[str, Any] = {}
-    data: list[Any] | None = Field(None, description="Row-major, flat or nested")
+    data: list[Any] | None = Field(None, description="Row-major, flat or nested; of BYTES, base64")
     _numbers: Array | None = PrivateAttr(None)
     """`data` as an array [count], where it was read without a Python object for each number."""
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 from graftery.errors import GrafteryError, InferenceRefused, Unavailable
 from registry.db import check_head
 from serving.documents import ServerMetadata
+from serving.encoded import BYTES
 from serving.grpc import tensors
 from serving.grpc.messages import Message, StreamResponse, filled
 from serving.grpc.status import refusal
 from serving.service import Serving
 
+T = TypeVar("T")
 Context = Any
 Call = Callable[[Serving, Message, Context], Awaitable[Message]]
+QUICK_BYTES = 64 * 1024
+"""What is smaller is read and written in the event loop: a thread would take longer."""
 
 
 async def server_live(_serving: Serving, _request: Message, _context: Context) -> Message:
@@ -90,18 +94,30 @@ async def repository_model_unload(serving: Serving, request: Message, _context: 
 async def model_infer(serving: Serving, request: Message, context: Context) -> Message:
     """Ask a model. The call's deadline bounds the waiting, and a call that was cancelled leaves the queue."""
     began = time.perf_counter()
-    model = await run_in_threadpool(serving.find, request.model_name, request.model_version or None)
+    model = await serving.found(request.model_name, request.model_version or None)
     with serving.counted(model, began) as steps_s:
-        deadline_s = context.time_remaining()
-        read = await run_in_threadpool(tensors.read, request, model, serving.settings.infer_batch, deadline_s)
+        limits = (serving.settings.infer_batch, context.time_remaining())
+        read = await _quick_here(_is_quick(request), lambda: tensors.read(request, model, *limits))
         steps_s["compute_input"] = time.perf_counter() - began
         answer = await serving.ask(model, read.question)
         written = time.perf_counter()
-        reply = await run_in_threadpool(tensors.response, answer, request.id, read.raw)
+        size = sum(array.nbytes for array in answer.outputs.values())
+        reply = await _quick_here(size <= QUICK_BYTES, lambda: tensors.response(answer, request.id, read.raw))
         steps_s |= {step: steps_s.get(step, 0.0) + seconds for step, seconds in answer.steps_s.items()}
         steps_s["compute_output"] += time.perf_counter() - written
         steps_s["rows"] = len(read.question.x)
     return reply
+
+
+def _is_quick(request: Message) -> bool:
+    # Raw tensors are not parsed, so their size takes no time; images are decoded, so theirs says nothing.
+    if any(tensor.datatype == BYTES for tensor in request.inputs):
+        return False
+    return bool(request.raw_input_contents) or request.ByteSize() <= QUICK_BYTES
+
+
+async def _quick_here(quick: bool, work: Callable[[], T]) -> T:
+    return work() if quick else await run_in_threadpool(work)
 
 
 async def model_stream_infer(

@@ -9,7 +9,7 @@ from grpc import StatusCode
 
 from graftery.errors import GrafteryError
 from graftery.spec.problems import status_of
-from serving.engine import RETRY_AFTER_S
+from serving.gate import RETRY_AFTER_S
 
 log = structlog.get_logger("graftery.inference")
 

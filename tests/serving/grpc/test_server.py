@@ -16,9 +16,10 @@ from fastapi.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
 from graftery.errors import Unavailable
-from serving import network, openinference
+from serving import joint, openinference
 from serving.grpc import messages
 from tests.support.pictures import encoded_image
+from tests.support.processes import eventually
 from tests.support.world import NETWORK, PHOTO, World, images
 
 
@@ -192,6 +193,18 @@ def test_an_error_says_its_code(channel: grpc.Channel) -> None:
     assert ("graftery-code", "inference_invalid") in [tuple(pair) for pair in caught.value.trailing_metadata()]
 
 
+def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Runs of nets wait for this event."""
+    release, run = threading.Event(), joint.run
+
+    def slow(*args: Any) -> Any:
+        assert release.wait(20)
+        return run(*args)
+
+    monkeypatch.setattr(joint, "run", slow)
+    return release
+
+
 def small(world: World, **settings: Any) -> FastAPI:
     app = FastAPI()
     changed = world.settings.model_copy(update={"grpc_port": 0, **settings})
@@ -214,15 +227,11 @@ def test_a_full_queue_is_unavailable_and_a_cancelled_call_leaves_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = small(world, infer_queue=2)
-    release, run = threading.Event(), network.run
-
-    def slow(*args: Any) -> network.Run:
-        assert release.wait(20)
-        return run(*args)
-
+    release = held_back(monkeypatch)
     with TestClient(app), triton.InferenceServerClient(f"127.0.0.1:{app.state.grpc_port}") as client:
+        release.set()
         client.infer(NETWORK, inputs(images(1)))
-        monkeypatch.setattr(network, "run", slow)
+        release.clear()
         answers: queue.Queue[Any] = queue.Queue()
 
         def ask() -> Any:
@@ -236,7 +245,26 @@ def test_a_full_queue_is_unavailable_and_a_cancelled_call_leaves_it(
         for _ in range(2):
             assert "cancelled" in str(answers.get(timeout=20)[1]).lower()
         release.set()
+        assert eventually(lambda: app.state.serving.batcher.rows == 0, 20)
         assert client.infer(NETWORK, inputs(images(1))).as_numpy("is").shape == (1, 1)
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 100_000}, {"client_timeout": 0.5}])
+def test_what_was_not_run_within_its_time_is_deadline_exceeded(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: dict[str, Any]
+) -> None:
+    app = small(world)
+    release = held_back(monkeypatch)
+    with TestClient(app), triton.InferenceServerClient(f"127.0.0.1:{app.state.grpc_port}") as client:
+        client.load_model(NETWORK)
+        first: queue.Queue[Any] = queue.Queue()
+        client.async_infer(NETWORK, inputs(images(1)), lambda result, error: first.put((result, error)))
+        assert eventually(lambda: app.state.serving.batcher.rows == 1, 20)
+        threading.Timer(2.0, release.set).start()
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer(NETWORK, inputs(images(1)), **limit)
+        assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+        assert first.get(timeout=20)[1] is None
 
 
 def test_a_calls_deadline_and_the_parameter_timeout_bound_the_question(
@@ -282,7 +310,7 @@ def test_an_error_of_our_own_tells_nothing_about_the_inside(world: World, monkey
     def broken(*_: Any) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(app.state.serving, "find", broken)
+    monkeypatch.setattr(app.state.serving, "ask", broken)
     with (
         TestClient(app),
         grpc.insecure_channel(f"127.0.0.1:{app.state.grpc_port}") as channel,
