@@ -54,7 +54,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--port", help="port to listen on (8080); 0 takes a free one")
     parser.add_argument("--grpc-port", help="port on which inference answers gRPC too (none); 0 takes a free one")
     parser.add_argument("--workers", help="job workers to start (1)")
-    parser.add_argument("--planes", help="registry,inference or one of them")
+    parser.add_argument("--planes", help="what runs here: registry,inference,worker (all of them)")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     try:
@@ -167,7 +167,8 @@ def _parts(settings: Settings, home: Path, listening: socket.socket) -> list[Par
     fd = listening.fileno()
     api = Part("api", [sys.executable, "-m", "app.api", "--fd", str(fd)], environment, fds=[fd])
     worker = [sys.executable, "-m", "worker", "--tied"]
-    return [api, *(Part(f"worker-{i}", worker, {**environment, **_gpu(i)}) for i in range(settings.workers))]
+    count = settings.workers if "worker" in settings.planes else 0
+    return [api, *(Part(f"worker-{i}", worker, {**environment, **_gpu(i)}) for i in range(count))]
 
 
 def _gpu(worker: int) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from graftery.spec.limits import Limits
 
-Plane = Literal["registry", "inference"]
+Plane = Literal["registry", "inference", "worker"]
 
 
 class Settings(BaseSettings):
@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="Where inference answers gRPC too; 0: any free port; by default it does not"
     )
-    planes: Annotated[frozenset[Plane], NoDecode] = frozenset({"registry", "inference"})
+    planes: Annotated[frozenset[Plane], NoDecode] = Field(
+        frozenset({"registry", "inference", "worker"}), description="What `graftery serve` runs on this machine"
+    )
     workers: int = Field(1, ge=0, le=64, description="Job workers that `graftery serve` starts")
 
     limits: Limits = Field(default_factory=Limits)

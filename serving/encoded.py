@@ -21,11 +21,6 @@ def check_shape(shape: Sequence[int], max_batch: int, where: str) -> None:
         raise InferenceRefused(f"{where}: expected a batch of at most {max_batch}, got {shape[0]}")
 
 
-def may_be_in(text: bytes) -> bool:
-    """Whether a request's JSON can have a BYTES tensor: the letters may be written as escapes too."""
-    return BYTES.encode() in text or b"\\u" in text
-
-
 def rows(data: Sequence[Any] | None, raw: memoryview | None, count: int, where: str) -> list[bytes]:
     """The rows of a tensor, from whichever form it has."""
     if raw is not None:

@@ -22,6 +22,7 @@ from serving import bodies, encoded, protocol
 from serving.asking import Answer, Question
 from serving.errors import refusal
 from serving.models import Model
+from serving.protocol import InferRequest
 from serving.service import Serving
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Call:
     def is_small(self) -> bool:
         # Binary tensors are not parsed: their size takes no time. A packed body may be anything.
         size = len(self.body) if self.header_length is None else int(self.header_length[:9] or 0)
-        return self.encoding is None and size <= INLINE_BYTES and not encoded.may_be_in(self.body[:size])
+        return self.encoding is None and size <= INLINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ async def answer(serving: Serving, name: str, version: str | None, request: Requ
     call = Call(body, headers.get("content-encoding"), headers.get(HEADER_LENGTH), headers.get("accept-encoding"))
     model = await serving.found(name, version)
     with serving.counted(model, began) as steps_s:
-        read = await _small_here(_is_small(call), lambda: _question(serving, model, call))
+        read = await _read(serving, model, call)
         steps_s["compute_input"] = time.perf_counter() - began
         found = await serving.ask(model, read.question, lambda: _gone(request.receive))
         written = time.perf_counter()
@@ -123,9 +124,19 @@ def _is_small(call: Call) -> bool:
         return True  # its refusal is a matter of microseconds
 
 
-def _question(serving: Serving, model: Model, call: Call) -> _Read:
+async def _read(serving: Serving, model: Model, call: Call) -> _Read:
+    small = _is_small(call)
+    request, binary = await _small_here(small, lambda: _parsed(serving, call))
+    images = any(tensor.datatype == encoded.BYTES for tensor in request.inputs)  # to be decoded, which takes its time
+    return await _small_here(small and not images, lambda: _question(serving, model, request, binary))
+
+
+def _parsed(serving: Serving, call: Call) -> tuple[InferRequest, memoryview]:
     body = bodies.unpack(call.body, call.encoding, serving.settings.infer_body_bytes)
-    request, binary = protocol.parse(body, call.header_length)
+    return protocol.parse(body, call.header_length)
+
+
+def _question(serving: Serving, model: Model, request: InferRequest, binary: memoryview) -> _Read:
     wishes = protocol.wishes_of(request, list(model.outputs))
     arrays = protocol.inputs_of(request, binary, [model.input], serving.settings.infer_batch)
     question = Question(arrays[model.input.name], tuple(wishes), protocol.timeout_of(request))

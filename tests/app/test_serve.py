@@ -19,6 +19,7 @@ import grpc
 import psutil
 import pytest
 
+from app import serve
 from app.serve import _gpu, main
 from registry.settings import Settings
 from tests.support.processes import environment, eventually, family, gone, running
@@ -59,7 +60,7 @@ class Served:
 
 @contextmanager
 def serving(home: Path, *arguments: str) -> Iterator[Served]:
-    command = ["app.serve", "--home", str(home), "--port", "0", "--planes", "registry", *arguments]
+    command = ["app.serve", "--home", str(home), "--port", "0", "--planes", "registry,worker", *arguments]
     with running(command, environment(Settings(home=home)), stdout=subprocess.PIPE) as process:
         served = Served(process, home)
         assert eventually(lambda: served.pid == process.pid or process.poll() is not None, START_S)
@@ -93,7 +94,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
         again.process.wait(timeout=30)
 
 
-@pytest.mark.parametrize("words", ["app.api", "worker"])
+@pytest.mark.parametrize("words", ["app.api", "-m worker"])
 def test_what_dies_is_started_again(tmp_path: Path, words: str) -> None:
     with serving(tmp_path) as served:
         url, victim = served.url, served.parts(words)[0]
@@ -177,6 +178,14 @@ def test_arguments_that_cannot_be_are_one_line(
     assert main(["--home", str(tmp_path), *arguments]) == 1
     error = capsys.readouterr().err
     assert arguments[0][2:] in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("planes", "workers"), [("registry,inference,worker", 2), ("registry,inference", 0)])
+def test_workers_are_a_plane(tmp_path: Path, planes: str, workers: int) -> None:
+    settings = serve._settings(["--planes", planes, "--workers", "2"])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        parts = serve._parts(settings, tmp_path, listening)
+    assert [part.name for part in parts] == ["api", *(f"worker-{i}" for i in range(workers))]
 
 
 def test_one_gpu_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

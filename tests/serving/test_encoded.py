@@ -71,11 +71,6 @@ def test_the_batch_is_limited() -> None:
         encoded.check_shape([9], 8, "input")
 
 
-def test_a_bytes_tensor_is_seen_in_any_spelling() -> None:
-    assert encoded.may_be_in(b'{"datatype": "BYTES"}') and encoded.may_be_in(b'{"datatype": "\\u0042YTES"}')
-    assert not encoded.may_be_in(b'{"datatype": "FP32"}')
-
-
 def test_a_tensor_without_either_form_is_refused() -> None:
     with pytest.raises(InferenceRefused, match="input: has neither data nor binary_data_size"):
         encoded.rows(None, None, 1, "input")

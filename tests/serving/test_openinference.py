@@ -369,8 +369,11 @@ def test_prometheus_sees_the_plane_while_the_app_runs(app: FastAPI) -> None:
         client.post(INFER, json=question())
         text = generate_latest(REGISTRY).decode()
         assert f'nv_inference_count{{model="{NETWORK}",version="2"}} 2.0' in text
-        assert text.count("graftery_resident_module_bytes{") == 3
-    assert "nv_inference" not in generate_latest(REGISTRY).decode()
+        ours = [part.digest for part in app.state.serving.pool.residents()]
+        assert len(ours) == 3
+        assert all(f'graftery_resident_module_bytes{{digest="{digest}",form="eager"}}' in text for digest in ours)
+        assert app.state.serving.collector in REGISTRY._collector_to_names
+    assert app.state.serving.collector not in REGISTRY._collector_to_names
 
 
 def test_metadata_says_what_the_numbers_mean(client: TestClient) -> None:
