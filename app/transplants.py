@@ -160,6 +160,7 @@ def _recipe(recipe: TransplantRecipe, parts: dict[str, Version]) -> TransplantRe
         teacher_task=teacher_task is not None,
         batch_norm=any(facts.has_batch_norm for facts in nets),
         sketch=nets[0].has_sketch,
+        crops=nets[0].has_crops,
         dense=output_of(manifest_of(parts["task"])).semantics == "segmentation",
         image_input=len(nets[0].input.shape) == 4,
     )

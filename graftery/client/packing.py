@@ -36,15 +36,17 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class SketchOf:
-    """A wish for statistics of the features on the owner's own images; made here, so that no image leaves him.
+    """A wish for a sketch of the features on the owner's own images; made here, so that no image leaves him.
 
     Args:
         images: [n, ...], preprocessed, at least two.
         cut: the layer whose output the features are, for a teacher.
+        crops: of feature maps, beside the statistics.
     """
 
     images: ArrayLike
     cut: str | None = None
+    crops: int = 0
 
 
 @contextmanager
@@ -111,7 +113,7 @@ def _with_sketch(module: ModuleFile, wish: SketchOf) -> ModuleFile:
 
     category = module if wish.cut is None else cut(module, wish.cut)[0]
     images = torch.as_tensor(np.asarray(wish.images, np.float32))
-    return replace(module, extras={**module.extras, **sketch(category, images)})
+    return replace(module, extras={**module.extras, **sketch(category, images, crops=wish.crops)})
 
 
 def _meaning(given: OutputMeaning | str) -> OutputMeaning:

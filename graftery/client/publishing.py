@@ -30,6 +30,7 @@ class PublishingVerbs(CatalogueVerbs):
         example: Tensor | None = None,
         *,
         sketch_images: ArrayLike | None = None,
+        sketch_crops: int = 0,
         description: str | None = None,
         tags: Sequence[str] = (),
         progress: Progress | None = None,
@@ -43,6 +44,8 @@ class PublishingVerbs(CatalogueVerbs):
             example: an input of the net with at least two rows; needed for an `nn.Module` only.
             sketch_images: images [n, ...] of yours, preprocessed: statistics of a category module's features on them are
                 made here and sent along (never the images); they help transplants without labels.
+            sketch_crops: crops of its feature maps to send along too, for segmentation: much better, and each tells of half
+                the height and width of an image nearly as much as that part of the image would.
             trace: for an `nn.Module`, the arguments of `graftery.trace`: kind, outputs, preprocessing, licence, ...;
                 an output's meaning may be its semantics alone: `outputs={"is_cat": "classification"}`; preprocessing may be a dict.
         Returns:
@@ -51,7 +54,7 @@ class PublishingVerbs(CatalogueVerbs):
             TraceRefused: the net uses something that a module file cannot hold.
             ModuleFileError: the service's verifier refused the file.
         """
-        sketch = None if sketch_images is None else SketchOf(sketch_images)
+        sketch = None if sketch_images is None else SketchOf(sketch_images, crops=sketch_crops)
         with packed(source, example, sketch, **{"kind": "category", **trace}) as file:
             return self._publish(name, Address(module_path(name), _params(description, tags), progress), file)
 
@@ -63,6 +66,7 @@ class PublishingVerbs(CatalogueVerbs):
         *,
         cut: str,
         sketch_images: ArrayLike | None = None,
+        sketch_crops: int = 0,
         description: str | None = None,
         progress: Progress | None = None,
         **trace: Any,
@@ -77,7 +81,7 @@ class PublishingVerbs(CatalogueVerbs):
         """
         path = f"/v1/teachers/{quote(check_name(name), safe='')}"
         address = Address(path, _params(description, ()) | {"cut": cut}, progress)
-        sketch = None if sketch_images is None else SketchOf(sketch_images, cut)
+        sketch = None if sketch_images is None else SketchOf(sketch_images, cut, sketch_crops)
         with packed(source, example, sketch, **{"kind": "teacher", **trace}) as file:
             digest = sha256_of(file)
             there = self._existing_teacher(name, digest, cut)

@@ -75,7 +75,7 @@ def facts_entries(facts: Facts | SamplesFacts | None) -> list[tuple[str, object]
         *((f"output {name}", shape(spec)) for name, spec in facts.outputs.items()),
         ("parameters", f"{facts.parameters:,}"),
         ("work", f"{quantity(facts.flops_per_sample)}FLOP a sample" if facts.flops_per_sample else ""),
-        ("sketch", "yes" if facts.has_sketch else ""),
+        ("sketch", "with crops" if facts.has_crops else "yes" if facts.has_sketch else ""),
     ]
 
 

@@ -164,5 +164,6 @@ def _facts(file: ModuleFile, found: Survey) -> Facts:
         layers=tuple(file.graph.names),
         has_batch_norm="aten.batch_norm.default" in file.graph.operators(),
         has_sketch=any(name.startswith("sketch.") for name in file.extras),
+        has_crops="sketch.crops" in file.extras,
         content_digest=file.content_digest,
     )

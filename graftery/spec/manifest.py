@@ -93,6 +93,7 @@ class Facts(Frozen):
     layers: tuple[str, ...] = Field(default=(), description="Layer paths that a cut may name")
     has_batch_norm: bool = False
     has_sketch: bool = False
+    has_crops: bool = False
     content_digest: Digest = Field(description="sha256 over op graph and weights only")
 
 

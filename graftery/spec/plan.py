@@ -28,6 +28,7 @@ def complete(
     sketch: bool,
     dense: bool,
     image_input: bool,
+    crops: bool = False,
 ) -> TransplantRecipe:
     """The recipe with every default filled in (`adapter.final_relu` aside, which only f's features tell).
 
@@ -39,6 +40,7 @@ def complete(
         sketch: f's file has a sketch of its features.
         dense: the output is segmentation.
         image_input: f's input is [N, C, H, W].
+        crops: that sketch has crops of feature maps.
 
     Raises:
         RecipeRefused: `recipe_invalid`, or `samples_missing` where samples are what is missing.
@@ -51,6 +53,7 @@ def complete(
         "unlabelled": unlabelled,
         "inversion": batch_norm,
         "moments": sketch,
+        "crops": crops,
         "noise": True,
     }
     objectives = _objectives(recipe, labels=used, teacher_task=teacher_task, dense=dense)
@@ -114,18 +117,19 @@ def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *,
     """All that is at hand; noise, unlike any real input, not where features of real inputs are plenty, unless they are dense.
 
     For dense outputs, what is made joins in only where there are no images without labels; a sketch guides the inversion:
-    maps drawn from its moments have no objects. Where gradients come from linear stand-ins, features only tell how the
-    teacher's outputs are spread, which noise tells wrongly: it is the last resort.
+    maps drawn from its moments have no objects, and its crops teach less than rounds of an inversion do. Where gradients come from
+    linear stand-ins, features only tell how the teacher's outputs are spread, which noise tells wrongly: it is the last resort.
     """
     taught = TEACHING & objectives.keys()
     if not taught:
         return ("samples",)
     plenty = at_hand["unlabelled"] or at_hand["moments"]
     plenty = plenty or (taught == {"pseudo_gradient"} and at_hand["inversion"])
-    left_out: set[Source] = {"noise"} if plenty else set()
-    if dense:
-        left_out = {"moments"} if at_hand["inversion"] else set()
-        left_out |= {"inversion", "moments", "noise"} if at_hand["unlabelled"] else set()
+    left_out: set[Source] = {"crops", "noise"} if plenty else {"crops"}
+    if dense and at_hand["unlabelled"]:
+        left_out = {"inversion", "moments", "crops", "noise"}
+    elif dense:
+        left_out = {"moments", "crops"} if at_hand["inversion"] else {"moments", "noise"} if at_hand["crops"] else set()
     return tuple(source for source, there in at_hand.items() if there and source not in left_out)
 
 
@@ -134,10 +138,12 @@ _NEEDS: dict[Source, str] = {
     "unlabelled": "a set of unlabelled images",
     "inversion": "batch norm in the category or the teacher's task module",
     "moments": "a sketch in the category's file",
+    "crops": "crops of feature maps in the category's sketch",
 }
 _INSTEAD: dict[Source, str] = {
     "inversion": "take the source noise or unlabelled instead",
     "moments": "its owner adds one with `graftery push --sketch IMAGES`; or take another source",
+    "crops": "its owner adds them with `graftery push --sketch IMAGES --sketch-crops N`; or take another source",
 }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from graftery.spec.manifest import Frozen
 
 Objective = Literal["direct", "distillation", "back_distillation", "pseudo_gradient"]
-Source = Literal["samples", "unlabelled", "noise", "inversion", "moments"]
+Source = Literal["samples", "unlabelled", "noise", "inversion", "moments", "crops"]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 DEFAULT_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "back_distillation": 1.0, "direct": 0.25}
@@ -35,6 +35,8 @@ SKETCH_DIRECTIONS = 64
 """Principal directions that a sketch keeps."""
 SKETCH_ELEMENTS = 2**22
 """At most as many numbers in a sketch's directions: 16 MiB."""
+CROP_SHARE = 0.5
+"""Of a feature map's height and of its width, in a crop that a sketch ships."""
 AGREEMENT_IMAGES = 512
 """Noise images on which student and teacher are compared."""
 WATCHED_IMAGES = 256
@@ -122,14 +124,25 @@ class InversionRecipe(Frozen):
     statistics_weight: Weight = 1.0
     class_weight: Weight = 0.03
     variation_weight: Weight = 0.01
+    rounds: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="After these images: a student learns from all so far, and images on which it differs from gT join them",
+    )
+    round_images: int = Field(48, ge=2, le=65_536, description="That a round adds")
+    round_steps: int = Field(40, ge=1, le=100_000)
+    round_learning_rate: float = Field(0.05, gt=0, le=10, description="Of these steps; in units of the input")
+    rival_steps: int = Field(200, ge=1, le=100_000, description="Of the student, before each round")
+    rivalry_weight: Weight = Field(0.3, description="Of the logarithm of how far student and gT are apart")
     sketch_weight: Weight = Field(
         1.0,
         description="For dense outputs, where f's file has a sketch: of its mean and variance, by place and direction",
     )
 
 
-DENSE_INVERSION: dict[str, float] = {"images": 128, "steps": 150, "learning_rate": 0.1}
-"""What is not named of it, for segmentation: the place of each thing counts, and it takes longer to come about."""
+DENSE_INVERSION: dict[str, float] = {"images": 64, "steps": 100, "learning_rate": 0.15, "rounds": 3}
+"""What is not named of it, for segmentation: the place of each thing counts, and a student has to be shown where it is wrong."""
 
 
 class MomentsRecipe(Frozen):
@@ -181,7 +194,7 @@ class TransplantRecipe(Frozen):
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     inversion: InversionRecipe = Field(
         default_factory=InversionRecipe,
-        description="Of what is not named, dense outputs take more images and smaller steps (`DENSE_INVERSION`)",
+        description="Of what is not named, dense outputs take longer, and rounds (`DENSE_INVERSION`)",
     )
     moments: MomentsRecipe = Field(default_factory=MomentsRecipe)
     bank: BankRecipe = Field(default_factory=BankRecipe)

@@ -6,6 +6,7 @@ Source: ours for transplants (DeepInversion, Yin et al. 2020, does it for whole 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,15 +18,27 @@ from graftery.data.noise import value_bounds
 from graftery.data.streams import generator
 from graftery.spec.manifest import Preprocessing, Semantics
 from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import objectives
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.opgraph import Statistics
 from graftery.transplant.pace import Pace
 
+RIVALRY_FLOOR = 1e-3
+"""Added to a distance before its logarithm is taken."""
+
 
 @dataclass(frozen=True)
 class Inversion:
-    """What an inversion needs: f and gT as graphs of operators, what their input and output mean, and what a sketch says of f."""
+    """What an inversion needs.
+
+    Args:
+        category, teacher: f and gT as graphs of operators.
+        semantics, preprocessing: what their output and input mean.
+        recipe: complete.
+        guidance: what a sketch says of f.
+        rival: gS(h(x)) of features x, from which the images shall let gT differ.
+    """
 
     category: fx.GraphModule
     teacher: fx.GraphModule
@@ -33,6 +46,7 @@ class Inversion:
     preprocessing: Preprocessing | None
     recipe: TransplantRecipe
     guidance: Guidance | None = None
+    rival: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, start: Tensor, loop: Loop) -> Tensor:
         """Images [N, ...] that started as `start`.
@@ -63,6 +77,10 @@ class Inversion:
         terms = {"statistics": recipe.statistics_weight * torch.stack([*below, *above]).mean()}
         if self.guidance is not None:
             terms["sketch"] = recipe.sketch_weight * self.guidance.mismatch(features)
+        if self.rival is not None:
+            apart = objectives.distillation(self.rival(features), logits, self.semantics, self.recipe.temperature)
+            # The logarithm: as strong a pull however far they are apart.
+            terms["rivalry"] = -recipe.rivalry_weight * (apart + RIVALRY_FLOOR).log()
         if self.semantics == "classification":
             terms["class"] = recipe.class_weight * class_loss(logits)
         if images.ndim == 4:

@@ -60,7 +60,7 @@ class Loop:
     _saved_s: float = field(default_factory=time.monotonic, init=False)
 
     def phase_of(self, phase: Phase, kept: Mapping[str, Tensor]) -> Loop:
-        """The same surroundings for a phase; a checkpoint of another phase is none of it.
+        """The same surroundings for a phase; a checkpoint of another phase, or with other images made, is none of it.
 
         Raises:
             RecipeRefused: the checkpoint belongs to another transplant.
@@ -68,7 +68,8 @@ class Loop:
         resume = self.resume
         if resume is not None and resume.fingerprint != self.fingerprint:
             raise RecipeRefused("the checkpoint belongs to another recipe, other modules or other samples")
-        return replace(self, phase=phase, kept=kept, resume=resume if resume and resume.phase == phase else None)
+        here = resume is not None and resume.phase == phase and _images(resume.tensors) == _images(kept)
+        return replace(self, phase=phase, kept=kept, resume=resume if here else None)
 
     def note(self, now: Progress) -> None:
         """Keep the step in the history, if it is its turn."""
@@ -93,6 +94,10 @@ class Loop:
             return
         self._saved_s = time.monotonic()
         self.checkpoint(Checkpoint(step, {**self.kept, **tensors()}, self.phase, self.fingerprint))
+
+
+def _images(tensors: Mapping[str, Tensor]) -> int:
+    return len(tensors.get("images", ()))
 
 
 def optimise(

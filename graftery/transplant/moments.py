@@ -14,31 +14,33 @@ from torch import Tensor
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile
 from graftery.spec.recipes import SKETCH_DIRECTIONS, SKETCH_ELEMENTS
+from graftery.transplant.crops import CROPS, crops_of
 
 BATCH = 64
 
 
-def sketch(category: ModuleFile, images: Tensor) -> dict[str, Tensor]:
+def sketch(category: ModuleFile, images: Tensor, *, crops: int = 0) -> dict[str, Tensor]:
     """The `sketch.*` tensors of f's features on the owner's images, to be put into the category's file.
 
     Args:
         category: f.
         images: [n, ...] preprocessed, n at least 2.
+        crops: of feature maps, to go along; each of them tells of the part of an image that it was made from.
 
     Returns:
         `sketch.count` [1]; `sketch.mean` [...]; `sketch.directions` [k, ...], principal directions times their standard
         deviation; `sketch.residual` [C], standard deviation of what the directions leave; `sketch.low`, `sketch.high`
-        [C], extremes of a channel.
+        [C], extremes of a channel. With crops, `sketch.crops` [R, C, h, w].
 
     Raises:
-        SamplesRefused: fewer than 2 images.
+        SamplesRefused: fewer than 2 images; crops of features that are no maps.
     """
     if len(images) < 2:
         raise SamplesRefused("a sketch needs at least 2 images")
     net = category.net()
     with torch.no_grad():
         features = torch.cat([net(chunk) for chunk in torch.split(images, BATCH)])
-    return sketch_of(features)
+    return sketch_of(features) | ({CROPS: crops_of(features, crops)} if crops else {})
 
 
 def sketch_of(features: Tensor) -> dict[str, Tensor]:

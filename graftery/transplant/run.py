@@ -22,6 +22,7 @@ from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, Tran
 from graftery.transplant.bank import Bank
 from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
+from graftery.transplant.crops import CROPS, from_crops, take
 from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given
 from graftery.transplant.guidance import Guidance
@@ -31,6 +32,7 @@ from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
 from graftery.transplant.repeating import repeatable
+from graftery.transplant.rounds import Rounds
 from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train
 from graftery.transplant.watching import watch
@@ -137,6 +139,7 @@ class _Run:
             sketch=SKETCH in given.category.extras,
             dense=given.meaning.semantics == "segmentation",
             image_input=len(shape) == 3,
+            crops=CROPS in given.category.extras,
         )
         given.check_taught(recipe)
         noise = Noise(shape, given.category.manifest.preprocessing, recipe)
@@ -155,7 +158,7 @@ class _Run:
         Returns:
             h; the recipe that gives it, without a choice; `choice`, if there was one.
         """
-        images = self._inverted(hooks) if "inversion" in self.recipe.sources else None
+        images, start = self._inverted(hooks) if "inversion" in self.recipe.sources else (None, {})
         kept = {} if images is None else {"images": images.cpu()}
         loop = hooks.phase_of("train", kept)
         semantics = self.given.meaning.semantics
@@ -168,6 +171,7 @@ class _Run:
 
         if not self.recipe.adapter.choose:
             adapter = self._adapter(self.recipe)
+            adapter.load_state_dict(start or adapter.state_dict())
             one(self.recipe, adapter, loop)
             return adapter, self.recipe, {}
         held_out = self._held_out(batches)
@@ -182,7 +186,9 @@ class _Run:
     def _held_out(self, batches: Batches) -> Tensor:
         """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
         drawn = replace(batches, size=AGREEMENT_IMAGES)(HELD_OUT_STEP).features
-        return torch.cat([drawn, self._noise_features(AGREEMENT_IMAGES, "choice")])
+        noise = self._noise_features(AGREEMENT_IMAGES, "choice")
+        # Crops may be smaller than noise's maps.
+        return torch.cat([drawn, noise]) if drawn.shape == noise.shape else drawn
 
     def _noise_features(self, count: int, stream: str, step: int = 0) -> Tensor:
         if not self.recipe.noise.matched:
@@ -191,14 +197,13 @@ class _Run:
         return matched_features(category, self.noise, count, stream, step)
 
     def _watched(self, adapter: nn.Module) -> Callable[[], float] | None:
-        """What should rise while h learns. Where no term is about outputs, outputs do not tell when it has learned."""
-        if "distillation" not in self.recipe.objectives:
+        """What should rise while h learns. Where no term is about outputs, outputs do not tell; nor noise, where h learns crops."""
+        if "distillation" not in self.recipe.objectives or "crops" in self.recipe.sources:
             return None
         return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"))
 
-    def _inverted(self, hooks: Loop) -> Tensor:
-        if hooks.resume is not None and "images" in hooks.resume.tensors:
-            return hooks.resume.tensors["images"].to(self.device)
+    def _inverted(self, hooks: Loop) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Images, and where h starts: as the student of their rounds."""
         if self.nets.teacher is None:
             raise RecipeRefused("the source inversion needs the teacher's task module")
         start = self.noise(self.recipe.inversion.images, "inversion").to(self.device)
@@ -210,7 +215,11 @@ class _Run:
             self.recipe,
             self._guidance(),
         )
-        return invert(start, hooks.phase_of("inversion", {}))
+        return Rounds(invert, self.nets.task, self._adapter, self._teach_rival, self.recipe)(start, hooks)
+
+    def _teach_rival(self, recipe: TransplantRecipe, rival: nn.Module, images: Tensor, loop: Loop) -> None:
+        rows = Bank.of(self._batches(images), self.nets.teacher, recipe)
+        train(self.nets, rival, rows, recipe=recipe, semantics=self.given.meaning.semantics, loop=loop)
 
     def _guidance(self) -> Guidance | None:
         """For dense outputs, which depend on where things are, the inversion keeps to the sketch, too."""
@@ -235,7 +244,18 @@ class _Run:
             draws["noise"] = self.noise.draw(device)
         if "moments" in recipe.sources:
             features["moments"] = from_moments(self.given.category.extras, recipe, device)
+        if "crops" in recipe.sources:
+            features["crops"] = from_crops(self.given.category.extras, self._crop_size(), recipe, device)
         return Batches(draws, features, self.nets.features, recipe.batch)
+
+    def _crop_size(self) -> tuple[int, int] | None:
+        """What crops are continued to; None: nothing stands beside them, and gT, h and gS take them as they are."""
+        size = tuple(self.given.category.extras[CROPS].shape[2:])
+        nets = [self.nets.teacher, nn.Sequential(self._adapter(self.recipe), self.nets.task)]
+        free = self.recipe.sources == ("crops",) and all(
+            take(net, size, self.example) for net in nets if net is not None
+        )
+        return None if free else (self.example.shape[2], self.example.shape[3])
 
     def file(self, adapter: nn.Module) -> ModuleFile:
         """h as a module file, with its lineage and its recipe."""

@@ -54,6 +54,14 @@ Sketch = Annotated[
     Path | None,
     typer.Option(help="Images of yours (.npy, .npz): statistics of the features on them go along, never an image."),
 ]
+SketchCrops = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="With --sketch: crops of feature maps to send too, some hundred for segmentation. They tell of the images.",
+        metavar="N",
+    ),
+]
 Description = Annotated[str | None, typer.Option(help="Markdown, or @FILE.")]
 Tags = Annotated[list[str], typer.Option(help="May be given several times.")]
 
@@ -74,6 +82,7 @@ def push(
     preprocessing: Preprocessing = None,
     licence: Licence = None,
     sketch: Sketch = None,
+    sketch_crops: SketchCrops = 0,
     description: Description = None,
     tag: Tags = [],  # noqa: B006
     url: Url = None,
@@ -95,7 +104,9 @@ def push(
     if sketch is not None:
         if samples:
             raise typer.BadParameter("--sketch goes with a module or a teacher, not with --samples")
-        how["sketch_images"] = read_images(existing(sketch))
+        how |= {"sketch_images": read_images(existing(sketch)), "sketch_crops": sketch_crops}
+    elif sketch_crops:
+        raise typer.BadParameter("--sketch-crops goes with --sketch")
     source: Any = file
     if net is not None:
         if example is None:

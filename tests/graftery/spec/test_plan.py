@@ -20,6 +20,7 @@ NOTHING: dict[str, Any] = {
     "sketch": False,
     "dense": False,
     "image_input": True,
+    "crops": False,
 }
 
 
@@ -45,6 +46,14 @@ def _complete(recipe: TransplantRecipe | None = None, **at_hand: Any) -> Transpl
         ({"batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
         ({"unlabelled": True, "batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("unlabelled",)),
         ({"sketch": True, "dense": True}, {"distillation"}, ("moments", "noise")),
+        ({"batch_norm": True, "sketch": True, "crops": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
+        ({"unlabelled": True, "sketch": True, "crops": True, "dense": True}, {"distillation"}, ("unlabelled",)),
+        (
+            {"labels": 10, "sketch": True, "crops": True, "dense": True},
+            {"distillation", "direct"},
+            ("samples", "crops"),
+        ),
+        ({"sketch": True, "crops": True}, {"distillation", "back_distillation"}, ("moments",)),
         ({"labels": 10, "dense": True}, {"distillation", "direct"}, ("samples", "noise")),
         ({"labels": 10, "teacher_task": False}, {"direct"}, ("samples",)),
     ],
@@ -66,6 +75,7 @@ def test_the_default_follows_what_is_at_hand(at_hand: dict[str, Any], objectives
         ({"sources": ["unlabelled"]}, {}, "samples_missing"),
         ({"sources": ["inversion"]}, {}, "recipe_invalid"),
         ({"sources": ["moments"]}, {}, "recipe_invalid"),
+        ({"sources": ["crops"]}, {"sketch": True}, "recipe_invalid"),
         ({"sources": ["noise", "noise"]}, {}, "recipe_invalid"),
         ({"objectives": {"distillation": 1}}, {"teacher_task": False}, "recipe_invalid"),
         ({"objectives": {"distillation": 0}}, {}, "recipe_invalid"),
@@ -80,7 +90,9 @@ def test_what_cannot_be_done_is_refused(recipe: dict[str, Any], at_hand: dict[st
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(("source", "way"), [("moments", "push --sketch"), ("inversion", "noise")])
+@pytest.mark.parametrize(
+    ("source", "way"), [("moments", "push --sketch"), ("crops", "--sketch-crops"), ("inversion", "noise")]
+)
 def test_a_source_that_is_not_there_comes_with_a_way_out(source: str, way: str) -> None:
     with pytest.raises(RecipeRefused) as caught:
         _complete(TransplantRecipe.model_validate({"sources": [source]}))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant.inversion import Inversion, class_loss, total_variation
 from graftery.transplant.loop import Loop
+from graftery.transplant.objectives import distillation
 from graftery.transplant.opgraph import op_graph
 from tests.support.transplants import PREPROCESSING, image_category, image_task
 
@@ -46,6 +49,20 @@ def test_the_images_are_of_balanced_classes() -> None:
     assert float(class_loss(logits)) < 1e-3 < float(class_loss(-logits))
     many = 9 * torch.eye(3)[torch.tensor([0, 1, 2, 0])]
     assert float(class_loss(many)) < 1e-3 < float(class_loss(many.flip(0)))
+
+
+def test_with_a_rival_the_images_come_to_where_it_differs_from_the_teacher() -> None:
+    plain, start = _inversion(), _start()
+    rival = image_task(seed=1)
+    contest = replace(plain, rival=rival)
+    assert set(contest.terms(start)) - set(plain.terms(start)) == {"rivalry"}
+
+    def apart(images: torch.Tensor) -> float:
+        with torch.no_grad():
+            features = plain.category(images)
+            return float(distillation(rival(features), plain.teacher(features), "classification", 2.0))
+
+    assert apart(contest(start, Loop("inversion"))) > 1.2 * apart(plain(start, Loop("inversion")))
 
 
 @pytest.mark.parametrize("semantics", ["regression", "segmentation"])
