@@ -95,7 +95,7 @@ class Bench:
 
     def _learn(self, row: Row, variant: Mapping[str, Any]) -> tuple[Transplant, float]:
         recipe = TransplantRecipe.model_validate({"seed": self.seed, "labels": row.labels, **row.recipe, **variant})
-        category = self._sketched() if row.sketched else self.category
+        category = self._sketched(row.crops) if row.sketched else self.category
         began_s = time.perf_counter()
         made = transplant(
             category,
@@ -107,6 +107,6 @@ class Bench:
         )
         return made, time.perf_counter() - began_s
 
-    def _sketched(self) -> ModuleFile:
+    def _sketched(self, crops: int) -> ModuleFile:
         images: SampleSet = self.world.samples(self.target, "train", self.task.output)
-        return replace(self.category, extras={**self.category.extras, **sketch(self.category, images.x)})
+        return replace(self.category, extras={**self.category.extras, **sketch(self.category, images.x, crops=crops)})

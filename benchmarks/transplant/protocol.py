@@ -30,6 +30,7 @@ class Row:
         unlabelled: training images that do not show the target are given.
         chosen: recipes of which the best on validation samples is taken.
         sketched: f's file carries a sketch of its features.
+        crops: of feature maps in that sketch.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     unlabelled: bool = False
     chosen: tuple[Mapping[str, Any], ...] = ({},)
     sketched: bool = False
+    crops: int = 0
 
 
 def rows(dense: bool, augment: AugmentRecipe) -> tuple[Row, ...]:
@@ -82,6 +84,7 @@ def _without_labels(dense: bool) -> tuple[Row, ...]:
         Row("default, Jacobian alone, 0", "Jacobian", "default", {"objectives": {"back_distillation": 1.0}}),
         Row("unlabelled images, 0", default, "unlabelled, default", unlabelled=True),
         *((Row("sketch, 0", default, "sketch, default", sketched=True),) if dense else ()),
+        *((Row("sketch with crops, 0", default, "crops", sketched=True, crops=512),) if dense else ()),
     )
 
 
