@@ -1,0 +1,1 @@
+"""Our inference server beside other servers: `make bench-serving`."""

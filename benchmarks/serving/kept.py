@@ -1,0 +1,75 @@
+"""What was measured so far: one JSON file, written after each cell, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+OURS = ("graftery", "torch", "onnxruntime", "onnx", "onnxscript", "numpy", "fastapi", "uvicorn")
+
+
+class Kept:
+    """The cells by name, and what they were measured with.
+
+    Args:
+        path: of the JSON file.
+        command: that writes it.
+    """
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path = path
+        self.known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.known |= {"command": command}
+        for part in ("cells", "versions", "left_out"):
+            self.known.setdefault(part, {})
+
+    def cell(self, name: str) -> dict[str, Any] | None:
+        return self.known["cells"].get(name)
+
+    def put(self, name: str, cell: dict[str, Any]) -> None:
+        """Keep a cell, at once and whole."""
+        self.known["cells"][name] = cell
+        self.known["machine"] = machine()
+        self.versions("ours", versions())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+        part.replace(self.path)
+
+    def versions(self, name: str, found: dict[str, str]) -> None:
+        self.known["versions"][name] = found
+        self.known["left_out"].pop(name, None)
+
+    def left_out(self, name: str, reason: str) -> None:
+        self.known["left_out"][name] = reason
+
+
+def versions() -> dict[str, str]:
+    """Of what our server runs on, as far as it is installed."""
+    found = {"python": platform.python_version()}
+    for package in OURS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, and how busy it was with other work."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "model": model,
+        "kernel": platform.release(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+    }
