@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs check bench-transplant bench-large format clean
+.PHONY: help venv demo test test-pairs check bench-transplant bench-large bench-serving format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-transplant: venv  ## The table on CIFAR-10, CamVid and digits (DATA=FOLDER
 
 bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/results/transplant-large.* (5 minutes without a GPU)
 	$(BIN)/python -m benchmarks.transplant.large $(ARGS)
+
+bench-serving: venv  ## Our inference server beside five others; writes docs/results/serving.* (half an hour; resumes; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.serving $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(ARGS)
 
 format: venv  ## Format the source
 	$(BIN)/ruff format .

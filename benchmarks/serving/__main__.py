@@ -69,6 +69,7 @@ def measure(wanted: argparse.Namespace, kept: Kept, console: Console) -> None:
         1 if wanted.quick else wanted.rounds,
         environments(wanted, kept, console),
         lambda line: console.print(f"  {line}", highlight=False, markup=False),
+        wanted.quick,
         kept.cell,
     )
     began = time.monotonic()

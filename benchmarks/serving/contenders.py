@@ -120,10 +120,10 @@ class Entry:
         return f"{self.peer.title}, {self.engine}"
 
 
-def entries(peers: list[str], engines: tuple[str, ...] = ENGINES) -> Iterator[Entry]:
-    """Every contender with every setting that is tried."""
+def entries(peers: list[str], engines: tuple[str, ...] = ENGINES, settings: int | None = None) -> Iterator[Entry]:
+    """Every contender with every setting that is tried, or with so many of the last ones."""
     for name, engine in itertools.product(peers, engines):
-        for setting in ALL[name].settings:
+        for setting in ALL[name].settings[-settings if settings else None :]:
             yield Entry(ALL[name], engine, setting)
 
 
@@ -184,8 +184,15 @@ class Running:
             self.tree.thaw()
 
 
-def start_peer(entry: Entry, scratch: Path, net: str, content: str, models: Mapping[str, int], nets: Path) -> Running:
-    """Start a peer's server on the server's core and wait until it answers."""
+def start_peer(
+    entry: Entry, scratch: Path, *, net: str, content: str, models: Mapping[str, int], nets: Path
+) -> Running:
+    """Start a peer's server on the server's core and wait until it answers.
+
+    Args:
+        models: of each name, its seed.
+        nets: the folder of the ONNX files.
+    """
     port, (path, form) = free_port(), entry.peer.paths[content]
     job = {
         "port": port,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.serving.contenders import ENGINES, Entry, Running, entries, start_peer
+from benchmarks.serving.contenders import Entry, Running, entries, start_peer
 from benchmarks.serving.figures import ratios
 from benchmarks.serving.measuring import Ask, Bench, Result, brief, closed, opened
 from benchmarks.serving.prepare import MODELS, onnx_folder
@@ -34,13 +34,13 @@ class Contest:
         self.failed: dict[str, str] = {}
         self.screened: list[Result] = []
 
-    def run(self, engines: Sequence[str] = ENGINES, tails: bool = True) -> Result:
+    def run(self, engines: Sequence[str] | None = None, tails: bool = True) -> Result:
         """Screen, choose, measure in turns.
 
         Returns:
             The screening, the setting chosen of each peer and engine, and of each round ours beside each finalist.
         """
-        best = self.screen(engines)
+        best = self.screen(engines or self.bench.engines)
         finalists = sorted(best, key=lambda key: -best[key][1]["per_s"])[:FINALISTS]
         chosen = {key: entry.setting.title for key, (entry, _) in best.items()}
         found = {"screened": self.screened, "chosen": chosen, "failed": self.failed, "finalists": finalists}
@@ -49,7 +49,7 @@ class Contest:
     def screen(self, engines: Sequence[str]) -> dict[str, tuple[Entry, Result]]:
         """Every peer with every setting once; of each peer and engine the one with the highest throughput."""
         best: dict[str, tuple[Entry, Result]] = {}
-        for entry in entries(self.bench.peers, tuple(engines)):
+        for entry in entries(self.bench.peers, tuple(engines), 1 if self.bench.quick else None):
             if self.content not in entry.peer.paths or self._settled_otherwise(entry):
                 continue
             try:
@@ -69,9 +69,8 @@ class Contest:
 
     def peer(self, entry: Entry) -> Running:
         models = {name: MODELS[name] for name in self.ask.models}
-        return start_peer(
-            entry, self.bench.scratch, self.ask.net, self.content, models, onnx_folder(self.bench.scratch, self.ask.net)
-        )
+        nets = onnx_folder(self.bench.scratch, self.ask.net)
+        return start_peer(entry, self.bench.scratch, net=self.ask.net, content=self.content, models=models, nets=nets)
 
     def _once(self, entry: Entry) -> Result:
         server = self.peer(entry)

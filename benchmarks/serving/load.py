@@ -182,7 +182,7 @@ class Load:
     def open(self) -> None:
         """Requests come at their drawn times; those for whom no connection is free wait, and the wait counts."""
         arrivals = deque(arrivals_of(self.plan))
-        idle = [self.connect() for _ in range(8)]
+        idle = [self.connect() for _ in range(min(8, self.plan["connections"]))]
         began, waiting = time.perf_counter(), deque[float]()
         until = began + self.plan["warm_s"] + self.plan["measure_s"] + STRAGGLERS_S
         while (arrivals or waiting) and (now := time.perf_counter()) < until:

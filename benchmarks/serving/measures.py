@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving import ours, wire
-from benchmarks.serving.contenders import Entry, Running, entries
+from benchmarks.serving.contenders import ENGINES, Entry, Running, entries
 from benchmarks.serving.contest import LOAD, Contest
 from benchmarks.serving.figures import ideal_tail
 from benchmarks.serving.load import arrivals_of
@@ -31,13 +31,13 @@ def _serving(bench: Bench, net: str, content: str = "json", models: tuple[str, .
 def json32(bench: Bench) -> Result:
     """One 3x32x32 image in JSON."""
     prepare(bench.scratch, "small")
-    return Contest(bench, Ask("small"), _serving(bench, "small")).run()
+    return Contest(bench, Ask("small"), _serving(bench, "small")).run(ENGINES)
 
 
 def json224(bench: Bench) -> Result:
     """One 3x224x224 image in JSON."""
     prepare(bench.scratch, "resnet")
-    return Contest(bench, Ask("resnet"), _serving(bench, "resnet")).run()
+    return Contest(bench, Ask("resnet"), _serving(bench, "resnet")).run(tails=False)
 
 
 def binary224(bench: Bench) -> Result:
@@ -55,7 +55,7 @@ def _best_json(bench: Bench, contest: Contest) -> Entry:
     for entry in entries(bench.peers):
         if kept.get("finalists", [None])[0] == entry.key and kept["chosen"][entry.key] == entry.setting.title:
             return entry
-    found = contest.screen(("torch", "onnx"))
+    found = contest.screen(bench.engines)
     if not found:
         raise BenchError("no peer takes JSON of this size")
     return max(found.values(), key=lambda pair: pair[1]["per_s"])[0]

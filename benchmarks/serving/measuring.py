@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.contenders import ROOT, Running
+from benchmarks.serving.contenders import ENGINES, ROOT, Running
 from benchmarks.serving.figures import percentiles
 from benchmarks.serving.prepare import onnx_folder, rows_file
 from benchmarks.serving.processes import THREADS, BenchError, cores
@@ -20,6 +21,8 @@ from benchmarks.serving.processes import THREADS, BenchError, cores
 CONNECTIONS = 32
 OPEN_CONNECTIONS = 60
 """Under our queue's 64: beyond it, requests wait in the generator, and their wait counts as well."""
+LEAST_S = 0.9
+"""Of a closed loop: the slowest server answers 32 requests in about half a second."""
 Result = dict[str, Any]
 
 
@@ -39,12 +42,18 @@ class Bench:
     rounds: int
     peers: list[str]
     say: Callable[[str], None]
+    quick: bool = False
+    """One setting a peer, and where engines need not be compared, one engine."""
     kept: Callable[[str], Result | None] = field(default=lambda _: None)
     """A cell that was measured before, by its name."""
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        return ENGINES[-1:] if self.quick else ENGINES
+
     def seconds(self, net: str) -> float:
         """How long a load is measured; the slow net needs longer for as many requests."""
-        return self.scale * (2.5 if net in ("small", "nothing") else 5.0)
+        return self.scale * (2.5 if net in ("small", "nothing") else 4.0)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Ask:
 
 def closed(bench: Bench, server: Running, ask: Ask, connections: int = CONNECTIONS, share: float = 1.0) -> Result:
     """As many requests as the server answers, with that many connections always waiting; throughput and CPU a request."""
-    seconds = bench.seconds(ask.net) * share
+    seconds = max(LEAST_S, bench.seconds(ask.net) * share)
     plan = {"loop": "closed", "connections": connections, "warm_s": 0.3 * seconds * ask.warm, "measure_s": seconds}
     found = _run(bench, server, ask, plan)
     found["per_s"] = round(found["measured"] / seconds, 2)
@@ -79,7 +88,7 @@ def closed(bench: Bench, server: Running, ask: Ask, connections: int = CONNECTIO
 
 def opened(bench: Bench, server: Running, ask: Ask, rate: float, seed: int) -> Result:
     """Requests at drawn times, on average `rate` a second."""
-    seconds = max(1.6 * bench.seconds(ask.net), min(12.0 * bench.scale, 400 / rate))
+    seconds = max(1.6 * bench.seconds(ask.net), min(6.0 * bench.scale, 400 / rate))
     plan = {"loop": "open", "connections": OPEN_CONNECTIONS, "warm_s": 0.15 * seconds, "measure_s": seconds}
     return _run(bench, server, ask, plan | {"rate": rate}, seed) | {"rate": round(rate, 2)}
 
@@ -109,10 +118,10 @@ def _refuse_bad(server: Running, found: Result) -> None:
         raise BenchError(f"{server.key} answered nothing in time: {server.tree.last_words()}")
 
 
-def bare(bench: Bench, net: str, engine: str, batch: int = 1, what: str = "whole", share: float = 0.5) -> Result:
+def bare(bench: Bench, net: str, engine: str, *, batch: int = 1, what: str = "whole") -> Result:
     """The forward pass alone, on the server's core."""
     folder = onnx_folder(bench.scratch, net)
-    spec = {"net": net, "engine": engine, "batch": batch, "what": what, "seconds": bench.seconds(net) * share}
+    spec = {"net": net, "engine": engine, "batch": batch, "what": what, "seconds": bench.seconds(net) / 2}
     spec["onnx"] = str(folder / "m0.onnx" if what == "whole" else folder / "trio")
     found = _apart("bare", spec, cores()[1], 90)
     return {
@@ -140,8 +149,6 @@ def _apart(module: str, plan: dict[str, Any], core: int, timeout_s: float) -> Re
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, **THREADS, "PYTHONPATH": str(ROOT)}
 
 

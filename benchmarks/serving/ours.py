@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "GRAFTERY_DEVICE": "cpu",
     "GRAFTERY_LOG_LEVEL": "warning",
 }
+Refs = tuple[str, str | None, str]
 FAMILY = {"networks": 200, "modules": 20}
 """The networks of the last cell, over half as many category and task modules each."""
 
@@ -98,12 +99,12 @@ def publish(scratch: Path, net: str) -> Path:
             publisher = Publisher(client, net)
             publisher.task("g0", 0)
             for name, seed in MODELS.items():
-                publisher.network(name, f"f{seed}", f"h{seed}", "g0", seed)
+                publisher.network(name, (f"f{seed}", f"h{seed}", "g0"), seed)
             if publisher.has_adapter:
                 for task in range(TASKS):
                     publisher.task(f"g{100 + task}", 100 + task)
                     publisher.network(
-                        f"trio-{task}", "trio", f"h{100 + task}", f"g{100 + task}", 100 + task, category=100
+                        f"trio-{task}", ("trio", f"h{100 + task}", f"g{100 + task}"), 100 + task, category=100
                     )
         mark.write_text(json.dumps({"net": net}))
     return home
@@ -123,7 +124,7 @@ def publish_family(scratch: Path, networks: int) -> Path:
                 pair, plain = divmod(index, 2)
                 f, g = pair % half, (pair // half + pair) % half
                 adapter = None if plain else f"h{pair}"
-                publisher.network(f"n{index}", f"f{f}", adapter, f"g{g}", pair, category=f)
+                publisher.network(f"n{index}", (f"f{f}", adapter, f"g{g}"), pair, category=f)
         mark.write_text(json.dumps({"networks": networks}))
     return home
 
@@ -141,12 +142,14 @@ class Publisher:
         meanings = {"y": OutputMeaning(semantics="classification")}
         self._push(name, "task", parts(self.net, {"g": seed})["g"], self._cut(), outputs=meanings)
 
-    def network(self, name: str, f: str, h: str | None, g: str, seed: int, category: int | None = None) -> None:
+    def network(self, name: str, refs: Refs, seed: int, category: int | None = None) -> None:
         """Compose a network; its category module and adapter are published where they are not there yet.
 
         Args:
+            refs: names of f, h and g.
             seed: of the adapter, and of the category module unless `category` is.
         """
+        f, h, g = refs
         made = parts(self.net, {"f": seed if category is None else category, "h": seed})
         prepared = Preprocessing(mean=MEAN, std=STD)
         self._push(f, "category", made["f"], torch.zeros(2, *INPUTS[self.net]), preprocessing=prepared)

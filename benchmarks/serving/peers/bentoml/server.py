@@ -42,7 +42,9 @@ def start(self: Any) -> None:
 
 
 methods: dict[str, Callable[..., Any]] = {f"api_{model}": api(model) for model in job.models}
-Service = bentoml.service(workers=1, traffic={"timeout": 60}, metrics={"enabled": False})(
+# No server is to write a line a request.
+QUIET = {"access": {"enabled": False}}
+Service = bentoml.service(workers=1, traffic={"timeout": 60}, metrics={"enabled": False}, logging=QUIET)(
     type("Service", (), {"__init__": start, **methods})
 )
 

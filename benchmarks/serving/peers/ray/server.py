@@ -16,7 +16,11 @@ from benchmarks.serving.peers.common import Array, Job, image, nets_of, rows, ru
 job = Job.given()
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=256, ray_actor_options={"num_cpus": 1})
+# No server is to write a line a request.
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+@serve.deployment(num_replicas=1, max_ongoing_requests=256, ray_actor_options={"num_cpus": 1}, logging_config=QUIET)
 class Net:
     def __init__(self) -> None:
         self.nets = nets_of(job)
@@ -47,7 +51,7 @@ def main() -> None:
         _node_ip_address="127.0.0.1",
         runtime_env={},
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": job.port})
+    serve.start(http_options={"host": "127.0.0.1", "port": job.port}, logging_config=QUIET)
     serve.run(Net.bind(), route_prefix="/")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
