@@ -13,6 +13,8 @@ measured is named with its reason, and the run goes on.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -100,6 +102,7 @@ def one(name: str, where: str, bench: Bench, kept: Kept, console: Console) -> No
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by an exception, so that every server is ended
     wanted = arguments()
     wanted.scratch = wanted.scratch.absolute()  # servers run in folders of their own
     if wanted.quick:

@@ -227,6 +227,7 @@ def _quiet(scratch: Path, name: str) -> dict[str, str]:
         "BENTOML_HOME": str(scratch / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "LITSERVE_DISABLE_TELEMETRY": "1",
     }

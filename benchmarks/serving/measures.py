@@ -188,8 +188,8 @@ def _first(bench: Bench, batch: int) -> Result:
 
 def family(bench: Bench) -> Result:
     """Memory of many networks over few modules, all loaded and asked once."""
-    count = ours.FAMILY["networks"] if bench.scale >= 1 else ours.FAMILY["networks"] // 10
-    home = ours.publish_family(bench.scratch, count)
+    count, modules = ours.FAMILY_QUICK if bench.quick else ours.FAMILY
+    home = ours.publish_family(bench.scratch, count, modules)
     server = ours.serve(home, "binary")
     with ending([server.tree]):
         empty = server.tree.memory()
@@ -197,14 +197,14 @@ def family(bench: Bench) -> Result:
             ours.load(server.port, f"n{index}")
             _ask_once(server, f"n{index}")
         full = server.tree.memory()
-    wanted = _family_mib(count)
+    wanted = _family_mib(count, modules)
     bench.say(f"{count} networks: {full['pss_mib'] - empty['pss_mib']:.0f} MiB for {wanted:.0f} MiB of weights")
     return {"networks": count, "empty": empty, "full": full, "weights_mib": round(wanted, 1)}
 
 
-def _family_mib(networks: int) -> float:
+def _family_mib(networks: int, modules: int) -> float:
     sizes = {name: sum(p.nbytes for p in net.state_dict().values()) for name, net in parts("adapted").items()}
-    pairs = {(index // 2 % 10, (index // 2 // 10 + index // 2) % 10) for index in range(networks)}
+    pairs = {ours.pair_of(index, modules // 2) for index in range(networks)}
     count = {"f": len({f for f, _ in pairs}), "g": len({g for _, g in pairs}), "h": (networks + 1) // 2}
     return sum(sizes[name] * count[name] for name in sizes) / 2**20
 

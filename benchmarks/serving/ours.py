@@ -29,8 +29,8 @@ ENVIRONMENT = {
     "GRAFTERY_LOG_LEVEL": "warning",
 }
 Refs = tuple[str, str | None, str]
-FAMILY = {"networks": 200, "modules": 20}
-"""The networks of the last cell, over half as many category and task modules each."""
+FAMILY, FAMILY_QUICK = (200, 20), (8, 4)
+"""Networks, and the modules that they share: half of them category modules, half task modules."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def publishing(home: Path) -> Iterator[Client]:
     """A client of a service with all planes over the home, for as long as the block runs."""
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    tree = _tree(home, port, "registry,inference", core=cores()[1])
+    tree = _tree(home, port, "registry,inference", core=None)
     try:
         wait_until(tree, f"http://127.0.0.1:{port}/health/ready", "our registry")
         with Client(f"http://127.0.0.1:{port}") as client:
@@ -80,7 +80,7 @@ def load(port: int, model: str) -> None:
         raise BenchError(f"our server did not load {model}: {status} {body[:300]} {done.stderr[:200]}")
 
 
-def _tree(home: Path, port: int, planes: str, core: int) -> Tree:
+def _tree(home: Path, port: int, planes: str, core: int | None) -> Tree:
     command = [sys.executable, "-m", "app.serve", "--home", str(home), "--port", str(port)]
     command += ["--workers", "0", "--planes", planes]
     return Tree(command, ENVIRONMENT, core, home, home.parent / f"{home.name}-{planes.replace(',', '-')}.log")
@@ -110,21 +110,25 @@ def publish(scratch: Path, net: str) -> Path:
     return home
 
 
-def publish_family(scratch: Path, networks: int) -> Path:
-    """Networks over `FAMILY["modules"]` shared modules: every pair with an adapter of its own, then every pair without."""
-    home = scratch / "homes" / f"family-{networks}"
+def pair_of(index: int, half: int) -> tuple[int, int]:
+    """Which category and task module a network of the family has: of each pair, one with an adapter and one without."""
+    pair = index // 2
+    return pair % half, (pair // half + pair) % half
+
+
+def publish_family(scratch: Path, networks: int, modules: int) -> Path:
+    """Networks over shared modules: each pair of a category and a task module with an adapter of its own, and without."""
+    home, half = scratch / "homes" / f"family-{networks}", modules // 2
     mark = home / "published.json"
     if not mark.exists():
-        half = FAMILY["modules"] // 2
         with publishing(home) as client:
             publisher = Publisher(client, "adapted")
             for index in range(half):
                 publisher.task(f"g{index}", index)
             for index in range(networks):
-                pair, plain = divmod(index, 2)
-                f, g = pair % half, (pair // half + pair) % half
-                adapter = None if plain else f"h{pair}"
-                publisher.network(f"n{index}", (f"f{f}", adapter, f"g{g}"), pair, category=f)
+                f, g = pair_of(index, half)
+                adapter = None if index % 2 else f"h{index // 2}"
+                publisher.network(f"n{index}", (f"f{f}", adapter, f"g{g}"), index // 2, category=f)
         mark.write_text(json.dumps({"networks": networks}))
     return home
 

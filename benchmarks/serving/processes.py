@@ -37,6 +37,11 @@ def cores() -> tuple[int, int]:
     return allowed[GENERATOR_CORE], allowed[SERVER_CORE]
 
 
+def pinned(core: int | None) -> list[str]:
+    """What to put in front of a command."""
+    return [] if core is None else ["taskset", "--cpu-list", str(core)]
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as held:
         return int(held.getsockname()[1])
@@ -47,18 +52,18 @@ class Tree:
 
     Args:
         command: what to run; in a session of its own, so that all of it can be found and ended.
-        core: the only core that it may use.
+        core: the only core that it may use; None: any.
         log: where its output goes.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], core: int, folder: Path, log: Path
+        self, command: Sequence[str], environment: Mapping[str, str], core: int | None, folder: Path, log: Path
     ) -> None:
         self.log, self.core = log, core
         self._known: dict[int, psutil.Process] = {}
         with log.open("w") as out:
             self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), *command],
+                [*pinned(core), *command],
                 env={**os.environ, **THREADS, **environment},
                 cwd=folder,
                 stdin=subprocess.PIPE,
@@ -77,6 +82,8 @@ class Tree:
         return list(self._known.values())
 
     def pin(self) -> None:
+        if self.core is None:
+            return
         for one in self.members():
             with contextlib.suppress(psutil.Error):
                 one.cpu_affinity([self.core])
@@ -115,7 +122,7 @@ class Tree:
 
     def last_words(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return " | ".join(lines[-3:])[-400:]
+        return " | ".join(lines[-3:])[-300:]
 
     def end(self) -> None:
         """End the whole tree: in good order, and at once what is left."""
