@@ -83,7 +83,11 @@ class Contest:
         servers = [ours]
         with ending(trees := [ours.tree]):
             for entry in finalists:
-                servers.append(self.peer(entry))
+                try:
+                    servers.append(self.peer(entry))
+                except BenchError as error:
+                    self.failed[entry.key] = str(error)
+                    continue
                 trees.append(servers[-1].tree)
             for server in servers:
                 server.freeze()

@@ -19,14 +19,23 @@ def judged(cells: Cells) -> list[Goal]:
 
 
 def _of(cells: Cells, name: str) -> Cell | None:
-    """A cell that was measured."""
+    """A cell that was measured, with a peer beside ours where it has any."""
     cell = cells.get(name)
-    return None if cell is None or "reason" in cell else cell
+    if cell is None or "reason" in cell:
+        return None
+    contests = [cell["raw"], cell["json"]] if name == "binary224" else [cell] if "screened" in cell else []
+    return cell if all(_has_peers(contest) for contest in contests) else None
+
+
+def _has_peers(cell: Cell) -> bool:
+    """A round names its peer, or has ours beside one."""
+    rounds = cell["rounds"]
+    return bool(rounds) and ("peer" in rounds[0] or any("peer" in pair for pair in rounds[0].values()))
 
 
 def _best(cell: Cell) -> str:
     """The peer with the highest throughput in the rounds: the one to beat."""
-    peers = cell["rounds"][0]
+    peers = [key for key, pair in cell["rounds"][0].items() if "peer" in pair]
     return max(peers, key=lambda key: statistics.median(one[key]["peer"]["per_s"] for one in cell["rounds"]))
 
 

@@ -24,6 +24,7 @@ from benchmarks.serving import wire
 CHECK_EACH = 16
 """One reply in so many is compared with the numbers that are expected; every status is looked at."""
 STRAGGLERS_S = 8.0
+MOST_RECONNECTS = 200
 SPIN_S = 0.0005
 """Closer to the next arrival than this, it polls in place of sleeping: a sleep comes back too late."""
 TOLERANCE = 2e-3
@@ -34,13 +35,13 @@ class Connection:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.socket = self._connected()
+        self.socket = self.connected()
         self.kind, self.due, self.sent_at = -1, 0.0, 0.0
         self._out = memoryview(b"")
         self._in = bytearray()
         self._head_end, self._need = -1, -1
 
-    def _connected(self) -> socket.socket:
+    def connected(self) -> socket.socket:
         made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.setblocking(False)
@@ -53,11 +54,11 @@ class Connection:
         self.flush()
 
     def flush(self) -> bool:
-        """Send what the socket takes; True when all is sent."""
+        """Send what the socket takes; True when all is sent. What is wrong with the socket, receiving from it says."""
         try:
             while self._out:
                 self._out = self._out[self.socket.send(self._out) :]
-        except BlockingIOError:
+        except OSError:
             return False
         return True
 
@@ -110,7 +111,7 @@ class Load:
         self.plan = plan
         self.requests, self.expected = requests_of(plan)
         self.order = np.random.default_rng(plan["seed"]).integers(0, len(self.requests), 1 << 16).tolist()
-        self.sent = self.answered = self.checked = 0
+        self.sent = self.answered = self.checked = self.reconnects = 0
         self.bad: dict[str, int] = {}
         self.done: list[tuple[float, float, float]] = []
         """Of each answered request: due, sent, answered."""
@@ -144,20 +145,35 @@ class Load:
     def _took(self, connection: Connection) -> bool:
         try:
             reply = connection.receive()
-        except OSError as error:
-            self._count_bad(f"{type(error).__name__}: {error}")
-            raise
+        except OSError:
+            self._reconnect(connection)
+            return False
         if reply is None:
             return False
         self.done.append((connection.due, connection.sent_at, time.perf_counter()))
         self.answered += 1
+        kind, connection.kind = connection.kind, -1
         head, body = reply
         status = head[9:12]
         if status != b"200":
             self._count_bad(f"{status.decode()} {body[:200].decode(errors='replace')}")
         elif self.answered % CHECK_EACH == 1:
-            self._check(connection.kind, head, body)
+            self._check(kind, head, body)
         return True
+
+    def _reconnect(self, connection: Connection) -> None:
+        """A server may end a kept connection; a request that was on it is sent again, and keeps its arrival."""
+        self.reconnects += 1
+        if self.reconnects > MOST_RECONNECTS:
+            raise ConnectionResetError("the server ends its connections")
+        del self.connections[connection.socket.fileno()]
+        self.poll.unregister(connection.socket)
+        connection.socket.close()
+        connection.socket = connection.connected()
+        self.connections[connection.socket.fileno()] = connection
+        self.poll.register(connection.socket, select.EPOLLIN | select.EPOLLOUT)
+        if connection.kind >= 0:
+            connection.send(connection.kind, self.requests[connection.kind], connection.due)
 
     def _check(self, kind: int, head: bytes, body: bytes) -> None:
         self.checked += 1
@@ -219,6 +235,7 @@ class Load:
             "generator_lag_ms": round(1e3 * _high([sent - due for due, sent, _ in window]), 4),
             "generator_busy": round((time.process_time() - cpu) / wall_s, 3),
             "checked": self.checked,
+            "reconnects": self.reconnects,
             "bad": self.bad,
             "unanswered": self.unanswered,
         }

@@ -83,7 +83,11 @@ def overhead(bench: Bench) -> Result:
     with ending([mine.tree]):
         mine.freeze()
         for entry, _ in best.values():
-            peer = contest.peer(entry)
+            try:
+                peer = contest.peer(entry)
+            except BenchError as error:
+                contest.failed[entry.key] = str(error)
+                continue
             with ending([peer.tree]):
                 rounds += [_overhead_round(bench, ask, mine, peer, seed) for seed in range(bench.rounds)]
     forward = bare(bench, "nothing", "torch")

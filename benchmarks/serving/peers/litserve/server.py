@@ -37,4 +37,11 @@ class Api(litserve.LitAPI):
 if __name__ == "__main__":
     api = Api(max_batch_size=job.batch, batch_timeout=job.wait_ms / 1e3)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=job.mode == "fast queue")
-    server.run(host="127.0.0.1", port=job.port, num_api_servers=1, generate_client_file=False, log_level="warning")
+    server.run(
+        host="127.0.0.1",
+        port=job.port,
+        num_api_servers=1,
+        generate_client_file=False,
+        log_level="warning",
+        timeout_keep_alive=75,
+    )

@@ -51,4 +51,4 @@ async def picture(model: str, request: Request) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=job.port, access_log=False, log_level="warning")
+    uvicorn.run(app, host="127.0.0.1", port=job.port, access_log=False, log_level="warning", timeout_keep_alive=75)
