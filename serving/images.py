@@ -8,6 +8,7 @@ these are the numbers that torchvision's Resize((H, W)), ToTensor and Normalize 
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,11 @@ MAX_PIXELS = 2**25
 # One after the other, images at the limit would keep a thread for minutes: a request has a limit of its own.
 MAX_REQUEST_PIXELS = 2**28
 MAX_TENSOR_BYTES = 256 * 1024**2
+# Images that are decoded at once in this process: a large one takes hundreds of megabytes while it is.
+DECODERS = 4
 # Each scan of a progressive JPEG is work over the whole image, however few bytes it has. Encoders make about ten.
 MAX_SCANS = 100
+_decoding = threading.BoundedSemaphore(DECODERS)
 _START_OF_SCAN = b"\xff\xda"
 _DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
@@ -89,7 +93,9 @@ def decode(rows: Sequence[bytes], form: ImageForm, where: str) -> NDArray[Any]:
         )
     array_NCHW = np.empty((len(rows), form.channels, height, width), form.dtype)
     for row, (image, place) in enumerate(zip(images, places, strict=True)):
-        array_NCHW[row] = _numbers(_pixels(image, form, place), form)
+        with _decoding:
+            array_NCHW[row] = _numbers(_pixels(image, form, place), form)
+        image.close()  # else the decoded pixels of all of them would be held until the last one
     return array_NCHW
 
 

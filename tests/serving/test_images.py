@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -157,3 +160,29 @@ def test_scans_of_a_jpeg_are_limited() -> None:
     Image.open(io.BytesIO(encoded_image((64, 64)))).save(out, "JPEG", progressive=True)
     assert decode([out.getvalue()], form(), "input").shape == (1, 3, 12, 20)
     assert "scans" in str(refusal([out.getvalue()[:-2] + b"\xff\xda" * 200]))
+
+
+def test_few_images_are_decoded_at_once_and_each_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, most, now, opened = threading.Lock(), 0, 0, []
+    pixels = images._pixels
+
+    def counted(image: Any, *rest: Any) -> Any:
+        nonlocal most, now
+        with lock:
+            opened.append(image)
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        found = pixels(image, *rest)
+        with lock:
+            now -= 1
+        return found
+
+    monkeypatch.setattr(images, "_pixels", counted)
+    with ThreadPoolExecutor(12) as threads:
+        for found in threads.map(lambda _: decode([encoded_image()] * 3, form(), "input"), range(12)):
+            assert found.shape == (3, 3, 12, 20)
+    assert most <= images.DECODERS and len(opened) == 36
+    for image in opened:
+        with pytest.raises(ValueError, match="closed image"):
+            image.getpixel((0, 0))
