@@ -84,7 +84,11 @@ def _without_labels(dense: bool) -> tuple[Row, ...]:
         Row("default, Jacobian alone, 0", "Jacobian", "default", {"objectives": {"back_distillation": 1.0}}),
         Row("unlabelled images, 0", default, "unlabelled, default", unlabelled=True),
         *((Row("sketch, 0", default, "sketch, default", sketched=True),) if dense else ()),
-        *((Row("sketch with crops, 0", default, "crops", sketched=True, crops=512),) if dense else ()),
+        *(
+            (Row("sketch with crops, 0", default, "crops", {"sources": ["crops"]}, sketched=True, crops=512),)
+            if dense
+            else ()
+        ),
     )
 
 

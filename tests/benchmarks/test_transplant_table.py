@@ -28,6 +28,7 @@ def world(tmp_path: Path) -> World:
 
 class Wanted:
     setting = None
+    rows = None
     seeds = (0, 1)
 
 

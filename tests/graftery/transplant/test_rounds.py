@@ -68,7 +68,11 @@ def test_crops_of_a_sketch_stand_in_for_images_of_dense_outputs(choose: tuple[in
     plain = t.category_file(net, images[:2])
     sketched = t.category_file(net, images[:2], sketch=sketch(plain, images, crops=30))
     recipe = TransplantRecipe(
-        steps=40, batch=8, adapter=AdapterRecipe(choose=choose), stop=StopRecipe(every=4, patience=1, tolerance=1.0)
+        sources=("crops",),
+        steps=40,
+        batch=8,
+        adapter=AdapterRecipe(choose=choose),
+        stop=StopRecipe(every=4, patience=1, tolerance=1.0),
     )
     done = _run((sketched, task, teacher), recipe)
     assert done.recipe.sources == ("crops",)
