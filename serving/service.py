@@ -48,7 +48,9 @@ class Serving:
         self.batcher = Batcher(self._run, settings.infer_queue, settings.infer_merge, self._prepare, self._delay_s)
         self.loading = Gate(settings.infer_queue, "wait for networks to be loaded")
         self.statistics = Statistics()
-        self.collector = Collector(self.statistics, self.pool.residents, self.batcher, self.cache)
+        self.collector = Collector(
+            self.statistics, self.pool.residents, self.batcher, self.cache, lambda: self.deriver.pending
+        )
         self._clock = clock_of(database, settings.names_s)
         self.lookup = Lookup(database, self._clock)
         self._unloaded: set[str] = set()

@@ -175,9 +175,10 @@ class Collector:
         residents: Callable[[], list[Resident]],
         batcher: Batcher,
         cache: FeatureCache,
+        pending: Callable[[], int] = lambda: 0,
     ) -> None:
         self._statistics, self._residents = statistics, residents
-        self._batcher, self._cache = batcher, cache
+        self._batcher, self._cache, self._pending = batcher, cache, pending
 
     def describe(self) -> list[Metric]:
         return []
@@ -187,6 +188,7 @@ class Collector:
         for name, text, value in (
             ("pending", "Requests that wait for the nets or run", self._batcher.requests),
             ("queue_rows", "Rows that wait for the nets or run", self._batcher.rows),
+            ("derivations_pending", "Modules whose faster form is waited for", self._pending()),
         ):
             yield GaugeMetricFamily(f"graftery_inference_{name}", text, value=value)
         yield self._batches()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -190,6 +191,10 @@ def _first(bench: Bench, batch: int) -> Result:
     return {"batch": batch, "first_ms": first, "median_ms": float(np.median(later))}
 
 
+FAMILY_REST_S = 35
+"""The child that derives forms is ended when it had nothing to do for half a minute."""
+
+
 def family(bench: Bench) -> Result:
     """Memory of many networks over few modules, all loaded and asked once."""
     count, modules = ours.FAMILY_QUICK if bench.quick else ours.FAMILY
@@ -200,6 +205,8 @@ def family(bench: Bench) -> Result:
         for index in range(count):
             ours.load(server.port, f"n{index}")
             _ask_once(server, f"n{index}")
+        ours.settle(server.port)
+        time.sleep(FAMILY_REST_S)
         full = server.tree.memory()
     wanted = _family_mib(count, modules)
     bench.say(f"{count} networks: {full['pss_mib'] - empty['pss_mib']:.0f} MiB for {wanted:.0f} MiB of weights")

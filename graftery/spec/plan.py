@@ -116,8 +116,8 @@ def _objectives(recipe: TransplantRecipe, *, labels: int, teacher_task: bool, de
 def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *, dense: bool) -> tuple[Source, ...]:
     """All that is at hand; noise, unlike any real input, not where features of real inputs are plenty, unless they are dense.
 
-    For dense outputs, what is made joins in only where there are no images without labels; a sketch guides the inversion:
-    maps drawn from its moments have no objects, and its crops teach less than rounds of an inversion do. Where gradients come from
+    For dense outputs, an inversion stands beside images without labels too: it ends in images on which a student of these is
+    wrong. Noise joins in only where there are no such images; a sketch guides the inversion: maps drawn from its moments have no objects, and its crops teach less than rounds of an inversion do. Where gradients come from
     linear stand-ins, features only tell how the teacher's outputs are spread, which noise tells wrongly: it is the last resort.
     """
     taught = TEACHING & objectives.keys()
@@ -127,7 +127,7 @@ def _sources(objectives: dict[Objective, float], at_hand: dict[Source, bool], *,
     plenty = plenty or (taught == {"pseudo_gradient"} and at_hand["inversion"])
     left_out: set[Source] = {"crops", "noise"} if plenty else {"crops"}
     if dense and at_hand["unlabelled"]:
-        left_out = {"inversion", "moments", "crops", "noise"}
+        left_out = {"moments", "crops", "noise"}
     elif dense:
         left_out = {"moments", "crops"} if at_hand["inversion"] else {"moments", "noise"} if at_hand["crops"] else set()
     return tuple(source for source, there in at_hand.items() if there and source not in left_out)

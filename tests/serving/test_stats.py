@@ -61,7 +61,7 @@ def _series(statistics: Statistics) -> dict[str, float]:
         batcher.seen.add(rows)
     batcher._requests, batcher._rows, cache.hits = 4, 9, 5
     registry = CollectorRegistry()
-    registry.register(Collector(statistics, lambda: residents, batcher, cache))
+    registry.register(Collector(statistics, lambda: residents, batcher, cache, lambda: 6))
     text = generate_latest(registry).decode()
     return {
         sample.name + str(sorted(sample.labels.items())): sample.value
@@ -82,6 +82,7 @@ def test_prometheus_has_tritons_names() -> None:
     assert found["nv_inference_request_failure[('model', 'n'), ('reason', 'OTHER'), ('version', '2')]"] == 1
     assert found["graftery_resident_module_bytes[('digest', 'ab'), ('form', 'onnxruntime')]"] == 732
     assert found["graftery_resident_module_users[('digest', 'ab')]"] == 2
+    assert found["graftery_inference_derivations_pending[]"] == 6
     assert found["graftery_inference_pending[]"] == 4 and found["graftery_inference_queue_rows[]"] == 9
     assert found["graftery_module_seconds_count[('digest', 'ab')]"] == 2
     assert found["graftery_module_seconds_sum[('digest', 'ab')]"] == 0.25

@@ -44,7 +44,11 @@ def _complete(recipe: TransplantRecipe | None = None, **at_hand: Any) -> Transpl
         ),
         ({"batch_norm": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
         ({"batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
-        ({"unlabelled": True, "batch_norm": True, "sketch": True, "dense": True}, {"distillation"}, ("unlabelled",)),
+        (
+            {"unlabelled": True, "batch_norm": True, "sketch": True, "dense": True},
+            {"distillation"},
+            ("unlabelled", "inversion"),
+        ),
         ({"sketch": True, "dense": True}, {"distillation"}, ("moments", "noise")),
         ({"batch_norm": True, "sketch": True, "crops": True, "dense": True}, {"distillation"}, ("inversion", "noise")),
         ({"unlabelled": True, "sketch": True, "crops": True, "dense": True}, {"distillation"}, ("unlabelled",)),
