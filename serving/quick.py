@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from serving.tensors import Array
-
 LEAST_BYTES = 512
 """Below this there is nothing to win."""
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _mine = threading.local()
 
 
-def read(text: bytes | memoryview) -> dict[str, Any] | None:
+def read(text: bytes) -> dict[str, Any] | None:
     """The request's document, with an array float64 [count] as the `data` of each FP tensor; None: read it plainly.
 
     Nested `data` comes flat, once its lists were seen to be nested as the tensor's shape says.
@@ -32,25 +30,29 @@ def read(text: bytes | memoryview) -> dict[str, Any] | None:
         parser = _mine.parser = simdjson.Parser()
     try:
         document = parser.parse(bytes(text))
-        return _document(document) if isinstance(document, simdjson.Object) else None
+        data_lists: list[int] = []
+        found = _document(document, data_lists) if isinstance(document, simdjson.Object) else None
+        # Flattened, a list of one number looks like a number: there must be no bracket too many.
+        return found if found is not None and text.count(b"[") == _lists(found) + sum(data_lists) else None
     except (ValueError, RuntimeError, TypeError, KeyError, UnicodeError):
         return None
     finally:
         document = None  # the parser is free for the next text only when nothing of this one is held
 
 
-def _document(document: simdjson.Object) -> dict[str, Any] | None:
+def _document(document: simdjson.Object, data_lists: list[int]) -> dict[str, Any] | None:
     if not _unique(document) or "inputs" not in document:
         return None
     found = {name: _plain(document[name]) for name in document if name != "inputs"}
     inputs = document["inputs"]
     if not isinstance(inputs, simdjson.Array):
         return None
-    found["inputs"] = [_tensor(each) for each in inputs]
+    found["inputs"] = [_tensor(each, data_lists) for each in inputs]
     return None if None in found["inputs"] else found
 
 
-def _tensor(tensor: Any) -> dict[str, Any] | None:
+def _tensor(tensor: Any, data_lists: list[int]) -> dict[str, Any] | None:
+    """`data_lists` gets the number of lists that the tensor's data was written with."""
     if not isinstance(tensor, simdjson.Object) or not _unique(tensor):
         return None
     found = {name: _plain(tensor[name]) for name in tensor if name != "data"}
@@ -58,20 +60,13 @@ def _tensor(tensor: Any) -> dict[str, Any] | None:
         data = tensor["data"]
         if found.get("datatype") not in _FLOATS or not isinstance(data, simdjson.Array):
             return None
-        values = _numbers(data, found.get("shape"))
-        if values is None:
+        shape = found.get("shape")
+        nested = len(data) > 0 and isinstance(data[0], simdjson.Array)
+        if nested and not (isinstance(shape, list) and _nested(data, shape)):
             return None
-        found["data"] = values
+        found["data"] = np.frombuffer(data.as_buffer(of_type="d"), np.float64)
+        data_lists.append(sum(math.prod(shape[:depth]) for depth in range(len(shape))) if nested and shape else 1)
     return found
-
-
-def _numbers(data: simdjson.Array, shape: Any) -> Array | None:
-    nested = len(data) > 0 and isinstance(data[0], simdjson.Array)
-    if nested and not (isinstance(shape, list) and _nested(data, shape)):
-        return None
-    values = np.frombuffer(data.as_buffer(of_type="d"), np.float64)
-    expected = math.prod(shape) if nested else len(data)
-    return values if len(values) == expected else None  # else there are lists among the numbers
 
 
 def _nested(data: Any, shape: list[Any]) -> bool:
@@ -79,6 +74,13 @@ def _nested(data: Any, shape: list[Any]) -> bool:
     if not shape or not isinstance(data, simdjson.Array) or len(data) != shape[0]:
         return False
     return len(shape) == 1 or all(_nested(each, shape[1:]) for each in data)
+
+
+def _lists(value: Any) -> int:
+    """How many lists are in a value; arrays count for none."""
+    if isinstance(value, dict):
+        return sum(map(_lists, value.values()))
+    return 1 + sum(map(_lists, value)) if isinstance(value, list) else 0
 
 
 def _unique(mapping: simdjson.Object) -> bool:

@@ -37,7 +37,7 @@ def test_numbers_come_as_an_array_and_the_rest_as_it_is() -> None:
     "data",
     [
         [1, True], [1, "a"], [1, None], [1, [2, 3, 4]], [[1, 2], [3]], [[1], [2, 3]], [[1, 2], 3], [{}], "abc", 3, None,
-        [[[1, 2]], [[3, 4]]], [10**30, 1, 1, 1], [[1, 2], [3, 4], [5, 6]],
+        [[[1, 2]], [[3, 4]]], [1, 2, 3, [4]], [[1, [2]], [3, 4]], [10**30, 1, 1, 1], [[1, 2], [3, 4], [5, 6]],
     ],
 )  # fmt: skip
 def test_the_unusual_is_left_to_the_plain_reader(data: Any) -> None:

@@ -77,7 +77,8 @@ def test_a_precheck_comes_before_a_transplant_and_with_it(client: Client, own: P
     found = client.precheck("cat", "animals-is", seed=5)
     assert found.status == "ready"
     assert found.identity
-    assert found.neighbours[0].name == "animals-is-teacher:1"
+    # Which version is the newest depends on what else this service was asked.
+    assert found.neighbours[0].name.startswith("animals-is-teacher:")
     assert found.residual is not None and found.cka is not None
     job = client.transplant("cat", "animals-is", name=own("n"), recipe={**QUICK, "seed": 5})
     assert job.precheck is not None
