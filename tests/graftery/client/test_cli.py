@@ -340,6 +340,7 @@ def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(job: Make) -> No
         watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert watcher.stderr is not None
         assert watcher.stderr.readline() == "job running\n"
+        time.sleep(0.2)  # as people do: within the very call that wrote the line, the interrupt may be swallowed
         watcher.send_signal(signal.SIGINT)
         out, err = watcher.communicate(timeout=20)
     assert (watcher.returncode, out) == (130, "")
