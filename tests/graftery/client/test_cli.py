@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -337,10 +338,12 @@ def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(job: Make) -> No
     script: Script = {"GET /v1/jobs/j1": lambda _: as_json(job("running")), "GET /v1/jobs/j1/events": endless}
     with scripted(script) as server:
         command = [sys.executable, "-m", "graftery.client.cli", "watch", "j1", "--url", server.url]
-        watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # What a shell starts with & ignores SIGINT, and so would this test's children.
+        heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        pipe = subprocess.PIPE
+        watcher = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeding)
         assert watcher.stderr is not None
         assert watcher.stderr.readline() == "job running\n"
-        time.sleep(0.2)  # as people do: within the very call that wrote the line, the interrupt may be swallowed
         watcher.send_signal(signal.SIGINT)
         out, err = watcher.communicate(timeout=20)
     assert (watcher.returncode, out) == (130, "")
