@@ -62,17 +62,25 @@ class OnnxForm:
         except Exception as error:  # its errors have no common class but this
             raise RuntimeError(first_line(error)) from error
         self._session: onnxruntime.InferenceSession | None = session
-        self._input = self._session.get_inputs()[0].name
+        self._declared = session.get_inputs()[0]
         self.size_bytes = path.stat().st_size
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         if self._session is None:
             raise RuntimeError("the form was freed")
         try:
-            found = self._session.run(None, {self._input: x.contiguous().numpy()})
+            found = self._session.run(None, {self._declared.name: x.contiguous().numpy()})
         except Exception as error:
             raise RuntimeError(first_line(error)) from error
         return [torch.from_numpy(array) for array in found]
+
+    def warm_up(self) -> None:
+        """Run on zeros of the declared sizes; free ones are left out, as nobody knows which will come."""
+        declared = self._declared
+        sizes = declared.shape[1:]
+        if all(isinstance(size, int) for size in sizes) and declared.type == "tensor(float)":
+            for batch in WARM_BATCHES:
+                self(torch.from_numpy(np.zeros([batch, *sizes], np.float32)))
 
     def free(self) -> None:
         self._session = None
@@ -184,7 +192,7 @@ class Deriver:
     def _warmed(self, path: Path) -> OnnxForm:
         """The form, run once at a few sizes: the first requests find its memory there."""
         form = OnnxForm(path, self._settings.threads)
-        warm_up(form)
+        form.warm_up()
         return form
 
     def _sweep(self) -> None:
@@ -200,18 +208,6 @@ class Deriver:
     def _stays_eager(self, part: Part, reason: str) -> None:
         self.reasons[part.digest] = reason
         log.info("stays_eager", digest=part.digest, reason=reason)
-
-
-def warm_up(form: OnnxForm) -> None:
-    """Run a form on zeros of its declared sizes; free ones are left out, as nobody knows which will come."""
-    session = form._session
-    if session is None:
-        return
-    declared = session.get_inputs()[0]
-    sizes = declared.shape[1:]
-    if all(isinstance(size, int) for size in sizes) and declared.type == "tensor(float)":
-        for batch in WARM_BATCHES:
-            form(torch.from_numpy(np.zeros([batch, *sizes], np.float32)))
 
 
 _sharing = threading.Lock()

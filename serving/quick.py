@@ -29,7 +29,7 @@ def read(text: bytes) -> dict[str, Any] | None:
     except AttributeError:
         parser = _mine.parser = simdjson.Parser()
     try:
-        document = parser.parse(bytes(text))
+        document = parser.parse(text)
         data_lists: list[int] = []
         found = _document(document, data_lists) if isinstance(document, simdjson.Object) else None
         # Flattened, a list of one number looks like a number: there must be no bracket too many.

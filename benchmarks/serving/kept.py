@@ -9,6 +9,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from benchmarks.writing import write_whole
+
 OURS = ("graftery", "torch", "onnxruntime", "onnx", "onnxscript", "numpy", "fastapi", "uvicorn")
 
 
@@ -35,10 +37,7 @@ class Kept:
         self.known["cells"][name] = cell
         self.known["machine"] = machine()
         self.versions("ours", versions())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.known, indent=1, sort_keys=True) + "\n")
-        part.replace(self.path)
+        write_whole(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
 
     def versions(self, name: str, found: dict[str, str]) -> None:
         self.known["versions"][name] = found

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import graftery
+from benchmarks.writing import write_whole
 from graftery.spec.recipes import TransplantRecipe
 
 
@@ -36,10 +37,7 @@ class Cells:
         """Keep a cell, at once and whole."""
         self._known["cells"][key] = cell
         self._known |= {"machine": machine(), "defaults": TransplantRecipe().model_dump(mode="json")}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(_lines(self._known))
-        part.replace(self.path)
+        write_whole(self.path, _lines(self._known))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         yield from self._known["cells"].values()
