@@ -10,6 +10,7 @@ from graftery.spec.manifest import Frozen
 
 Objective = Literal["direct", "distillation", "back_distillation", "pseudo_gradient"]
 Source = Literal["samples", "unlabelled", "noise", "inversion", "moments", "crops"]
+Precision = Literal["float32", "bfloat16"]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 DEFAULT_OBJECTIVES: dict[Objective, float] = {"distillation": 4.0, "back_distillation": 1.0, "direct": 0.25}
@@ -188,6 +189,10 @@ class TransplantRecipe(Frozen):
     batch: int = Field(32, ge=2, le=65_536)
     learning_rate: float = Field(5e-3, gt=0, le=10, description="Adam; falls to zero at the end")
     temperature: float = Field(2.0, gt=0, le=100, description="Of the distillation's soft targets")
+    precision: Precision = Field(
+        "float32",
+        description="Of f, gS, gT and h while h learns, and of an inversion; h itself, sums and losses are float32",
+    )
     seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
     adapter: AdapterRecipe = Field(default_factory=AdapterRecipe)
     augment: AugmentRecipe = Field(default_factory=AugmentRecipe)

@@ -156,3 +156,12 @@ def _check_inputs(name: str, samples: SampleSet, wanted: TensorSpec) -> None:
             f" [{', '.join(map(str, wanted.shape))}]",
             hint="bring the samples to that shape and type, preprocessed as the category's input",
         )
+
+
+def with_final_relu(recipe: TransplantRecipe, features: Tensor, dimensions: int) -> TransplantRecipe:
+    """ReLU after the last layer where f's features, on noise, are never negative, and gS takes features of that kind."""
+    if recipe.adapter.final_relu is not None:
+        return recipe
+    final_relu = bool((features >= 0).all()) and features.ndim == dimensions
+    adapter = recipe.adapter.model_copy(update={"final_relu": final_relu})
+    return recipe.model_copy(update={"adapter": adapter})

@@ -20,8 +20,9 @@ from graftery.spec.manifest import Preprocessing, Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import objectives
 from graftery.transplant.guidance import Guidance
+from graftery.transplant.layout import fast
 from graftery.transplant.loop import Loop, optimise
-from graftery.transplant.opgraph import Statistics
+from graftery.transplant.opgraph import Statistics, widened
 from graftery.transplant.pace import Pace
 
 RIVALRY_FLOOR = 1e-3
@@ -72,13 +73,17 @@ class Inversion:
     def terms(self, images: Tensor) -> dict[str, Tensor]:
         """The weighted loss terms of these images."""
         recipe = self.recipe.inversion
-        features, below = _run(self.category, images)
-        logits, above = _run(self.teacher, features)
+        with fast(self.recipe, images.device):
+            features, below = _run(self.category, images)
+            logits, above = _run(self.teacher, features)
+        features, logits = widened(features), widened(logits)
         terms = {"statistics": recipe.statistics_weight * torch.stack([*below, *above]).mean()}
         if self.guidance is not None:
             terms["sketch"] = recipe.sketch_weight * self.guidance.mismatch(features)
         if self.rival is not None:
-            apart = objectives.distillation(self.rival(features), logits, self.semantics, self.recipe.temperature)
+            with fast(self.recipe, images.device):
+                theirs = self.rival(features)
+            apart = objectives.distillation(widened(theirs), logits, self.semantics, self.recipe.temperature)
             # The logarithm: as strong a pull however far they are apart.
             terms["rivalry"] = -recipe.rivalry_weight * (apart + RIVALRY_FLOOR).log()
         if self.semantics == "classification":

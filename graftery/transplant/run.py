@@ -24,9 +24,10 @@ from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
 from graftery.transplant.crops import CROPS, from_crops, take
 from graftery.transplant.evaluation import agreement, judge
-from graftery.transplant.given import SKETCH, Given
+from graftery.transplant.given import SKETCH, Given, with_final_relu
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
+from graftery.transplant.layout import laid_out, lie_as
 from graftery.transplant.loop import Loop, Progress
 from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
@@ -143,10 +144,12 @@ class _Run:
         )
         given.check_taught(recipe)
         noise = Noise(shape, given.category.manifest.preprocessing, recipe)
-        example = nets.features(noise(8, "example").to(device))
+        inputs = noise(8, "example").to(device)
+        example = nets.features(inputs)
         given.check_features(tuple(example.shape[1:]))
-        recipe = _with_final_relu(recipe, example, len(given.task.manifest.input.shape))
-        return cls(given, recipe, nets, noise, example[:2])
+        recipe = with_final_relu(recipe, example, len(given.task.manifest.input.shape))
+        run = cls(given, recipe, nets, noise, example[:2])
+        return replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
 
     @property
     def device(self) -> torch.device:
@@ -181,7 +184,8 @@ class _Run:
 
     def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
         source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))
-        return make_adapter(source, target, recipe.adapter, generator(recipe.seed, "adapter")).to(self.device)
+        adapter = make_adapter(source, target, recipe.adapter, generator(recipe.seed, "adapter")).to(self.device)
+        return lie_as(adapter, self.example)
 
     def _held_out(self, batches: Batches) -> Tensor:
         """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
@@ -261,7 +265,8 @@ class _Run:
         """h as a module file, with its lineage and its recipe."""
         meanings = {"features": OutputMeaning(semantics="feature")}
         metadata = {"recipe": self.recipe.model_dump_json()}
-        traced = trace(adapter, self.example, kind="adapter", outputs=meanings, metadata=metadata)
+        adapter = adapter.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        traced = trace(adapter, self.example.contiguous(), kind="adapter", outputs=meanings, metadata=metadata)
         return replace(traced, manifest=traced.manifest.model_copy(update={"parents": self.given.parents}))
 
     def measure(self, adapter: nn.Module, hooks: Loop) -> dict[str, Any]:
@@ -289,12 +294,3 @@ class _Run:
     def _same_shape(self) -> bool:
         shape = self.given.task.manifest.input.shape[1:]
         return all(isinstance(b, str) or a == b for a, b in zip(self.example.shape[1:], shape, strict=True))
-
-
-def _with_final_relu(recipe: TransplantRecipe, features: Tensor, dimensions: int) -> TransplantRecipe:
-    """ReLU after the last layer where f's features, on noise, are never negative, and gS takes features of that kind."""
-    if recipe.adapter.final_relu is not None:
-        return recipe
-    final_relu = bool((features >= 0).all()) and features.ndim == dimensions
-    adapter = recipe.adapter.model_copy(update={"final_relu": final_relu})
-    return recipe.model_copy(update={"adapter": adapter})

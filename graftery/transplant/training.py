@@ -14,9 +14,10 @@ from graftery.spec.manifest import Semantics
 from graftery.spec.plan import TEACHING
 from graftery.spec.recipes import PSEUDO_RAMP, TransplantRecipe
 from graftery.transplant import objectives
+from graftery.transplant.layout import fast
 from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.nets import Nets, differentiable_twice
-from graftery.transplant.opgraph import op_graph
+from graftery.transplant.opgraph import op_graph, widened
 from graftery.transplant.pace import Pace
 from graftery.transplant.pseudo import Linear
 from graftery.transplant.sources import Batch
@@ -102,7 +103,9 @@ def step_losses(
     named = recipe.objectives
     jacobian = "back_distillation" in named
     features = batch.features.detach().requires_grad_(jacobian)
-    student = nets.task(adapter(features))
+    with fast(recipe, features.device):
+        student = nets.task(adapter(features))
+    student = widened(student)
     losses: dict[str, Tensor] = {}
     if "direct" in named and batch.labels is not None:
         losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics)
