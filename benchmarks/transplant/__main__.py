@@ -59,9 +59,11 @@ def jobs(world: World, wanted: argparse.Namespace) -> Iterator[Job]:
         if (setting.depth and setting.depth not in world.cuts) or setting.tasks > len(world.tasks):
             continue
         for seed in wanted.seeds:
-            for target in world.targets[:: setting.every]:
+            for index, target in enumerate(world.targets[:: setting.every]):
                 for task in world.tasks[: setting.tasks]:
-                    rows = [row for row in (REFERENCES, *setting.rows) if _is_wanted(row, wanted)]
+                    rows = [
+                        row for row in (REFERENCES, *setting.rows) if _is_wanted(row, wanted) and index % row.every == 0
+                    ]
                     yield from (Job(setting, seed, target, task, row) for row in rows)
 
 
