@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 from fastapi import FastAPI, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors, openapi, prechecks
 from app.deps import Replayed, Service
@@ -25,12 +26,27 @@ from registry.store import Store
 ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs)
 
 
+class _App(FastAPI):
+    """FastAPI; infer requests go past it, as its own middleware alone takes as long as a small net."""
+
+    infer: ASGIApp | None = None
+    """Answers those that `takes_infer` names."""
+    takes_infer: Callable[[Scope], bool]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.infer is None or not self.takes_infer(scope):
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.infer(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app for these settings (by default, those of the environment). The schema is expected to be there."""
     settings = settings or Settings()
     logs.configure(settings)
     service = _service(settings)
-    app = FastAPI(
+    app = _App(
         title=openapi.TITLE,
         version=__version__,
         lifespan=_lifespan,
@@ -47,13 +63,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if "registry" in settings.planes:
         for room in ROUTERS:
             app.include_router(room.router)
-    # The middleware that is added last is the outermost; inference adds one of its own, that only RequestContext is around.
+    # The middleware that is added last is the outermost.
     app.add_middleware(JsonBodyLimit)
     app.add_middleware(HeadAsGet)
     if "inference" in settings.planes:
         from serving.openinference import mount
 
-        mount(app, settings, service.database, service.store)
+        direct = mount(app, settings, service.database, service.store)
+        app.infer, app.takes_infer = RequestContext(direct, metrics=service.metrics), direct.takes
     app.add_middleware(RequestContext, metrics=service.metrics)
     return app
 

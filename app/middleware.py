@@ -5,6 +5,7 @@ Plain ASGI: Starlette's BaseHTTPMiddleware would put a queue between a streamed 
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -21,6 +22,7 @@ from app.errors import problem
 from app.metrics import Metrics
 
 log = structlog.get_logger("graftery.http")
+_LEVELS = logging.getLogger("graftery.http")
 
 MAX_JSON_BYTES = 1024**2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -68,8 +70,11 @@ class RequestContext:
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route_of(scope)
         self.metrics.observe(scope["method"], route, status, seconds)
-        level = log.debug if scope["path"].startswith(_QUIET) else log.info
-        level(
+        level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
+        if not _LEVELS.isEnabledFor(level):  # structlog takes its time to find that out
+            return
+        log.log(
+            level,
             "request",
             method=scope["method"],
             path=scope["path"],

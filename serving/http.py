@@ -1,6 +1,7 @@
 """An infer request over HTTP: from a body's bytes to an answer's bytes.
 
-Infer requests do not pass FastAPI's routing and validation, which would take longer than many nets: `Direct` stands before it.
+Infer requests do not pass FastAPI, whose middleware, routing and validation would take longer than many nets: the app asks `Direct`
+first.
 Small bodies are read and written in the event loop, large ones in a thread, so that nobody else waits for them.
 """
 
@@ -16,7 +17,7 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from serving import bodies, encoded, protocol
 from serving.asking import Answer, Question
@@ -82,21 +83,22 @@ async def answer(serving: Serving, name: str, version: str | None, request: Requ
 
 
 class Direct:
-    """Middleware that answers infer requests itself and passes on all others.
+    """Answers infer requests itself, and no others.
 
     Args:
         routes: those that describe the same paths to readers of the API: by whether a version is in the path.
     """
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: dict[bool, BaseRoute]) -> None:
-        self._app, self._serving, self._routes = app, serving, routes
+    def __init__(self, serving: Serving, routes: dict[bool, BaseRoute]) -> None:
+        self._serving, self._routes = serving, routes
+
+    @staticmethod
+    def takes(scope: Scope) -> bool:
+        """Whether this is an infer request."""
+        return scope["type"] == "http" and scope["method"] == "POST" and _PATH.fullmatch(scope["path"]) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if match is None:
-            await self._app(scope, receive, send)
-            return
-        name, version = match[1], match[2]
+        name, version = _PATH.fullmatch(scope["path"]).groups()  # type: ignore[union-attr]  # it was asked whether it takes this
         scope["route"] = self._routes.get(version is not None)
         request = Request(scope, receive)
         try:

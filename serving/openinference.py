@@ -254,8 +254,11 @@ async def _options(request: Request) -> dict[str, Any]:
     return found
 
 
-def mount(app: FastAPI, settings: Settings, database: Database, store: Store) -> None:
+def mount(app: FastAPI, settings: Settings, database: Database, store: Store) -> Direct:
     """Add the inference plane to an app: the routes under /v2, and while the app runs, figures for Prometheus and gRPC.
+
+    Returns:
+        What the app should ask before anything else.
 
     `app.state.serving` is the `Serving` behind the routes; it ends with the app's lifespan. `app.state.grpc_port` is the
     port on which gRPC answers, None where it does not.
@@ -266,7 +269,6 @@ def mount(app: FastAPI, settings: Settings, database: Database, store: Store) ->
     # Any method, so that the app around never answers under /v2 in another form than the protocol's.
     app.router.routes += [Route(path, Elsewhere(), include_in_schema=False) for path in ("/v2", "/v2/{rest:path}")]
     described = {"{version}" in route.path: route for route in router.routes if route.path.endswith("/infer")}  # type: ignore[attr-defined]
-    app.add_middleware(Direct, serving=serving, routes=described)
     around = app.router.lifespan_context
 
     @asynccontextmanager
@@ -283,3 +285,4 @@ def mount(app: FastAPI, settings: Settings, database: Database, store: Store) ->
             prometheus_client.REGISTRY.unregister(serving.collector)
 
     app.router.lifespan_context = lifespan
+    return Direct(serving, described)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import event
 from graftery.errors import NotFound
 from registry import catalogue
 from registry.db import Database
-from serving.lookup import MAX_KEPT, DataVersion, Lookup, Ticks, clock_of
+from serving.lookup import MAX_KEPT, DataVersion, LogHead, Lookup, Ticks, clock_of
 from tests.support.world import NETWORK, World
 
 
@@ -60,6 +61,32 @@ def test_what_is_not_there_is_not_kept(world: World, lookup: Lookup) -> None:
 def test_a_lost_database_file_is_no_reason_to_trust_what_was_kept(tmp_path: Path) -> None:
     clock = DataVersion(str(tmp_path / "a.db"))
     assert clock() == clock()
+    clock.close()
+    assert clock() != clock()
+
+
+def _commit(path: Path, statement: str) -> None:
+    other = sqlite3.connect(path)
+    other.execute(statement)
+    other.commit()
+    other.close()
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_every_commit_is_seen_with_and_without_a_write_ahead_log(tmp_path: Path, journal: str) -> None:
+    path = tmp_path / "a.db"
+    _commit(path, f"PRAGMA journal_mode = {journal}")
+    _commit(path, "CREATE TABLE t (n INTEGER)")
+    clock = LogHead(str(path))
+    seen = [clock()]
+    for number in range(5):
+        assert clock() == seen[-1]
+        _commit(path, f"INSERT INTO t VALUES ({number})")
+        seen.append(clock())
+    _commit(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    _commit(path, "INSERT INTO t VALUES (5)")
+    seen.append(clock())
+    assert len({repr(value) for value in seen}) == len(seen)
     clock.close()
     assert clock() != clock()
 
