@@ -26,7 +26,7 @@ from registry.store import Store
 ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs)
 
 
-class _App(FastAPI):
+class App(FastAPI):
     """FastAPI; infer requests go past it, as its own middleware alone takes as long as a small net."""
 
     infer: ASGIApp | None = None
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     logs.configure(settings)
     service = _service(settings)
-    app = _App(
+    app = App(
         title=openapi.TITLE,
         version=__version__,
         lifespan=_lifespan,

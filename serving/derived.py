@@ -26,7 +26,7 @@ from registry.children import Children
 from registry.settings import Settings
 from registry.store import Store
 from serving.compiled import compiled
-from serving.parts import Form, Part, checked_path
+from serving.parts import Form, Part, checked_path, probe_sizes
 
 log = structlog.get_logger("graftery.inference")
 
@@ -74,11 +74,15 @@ class OnnxForm:
             raise RuntimeError(first_line(error)) from error
         return [torch.from_numpy(array) for array in found]
 
-    def warm_up(self) -> None:
-        """Run on zeros of the declared sizes; free ones are left out, as nobody knows which will come."""
+    def warm_up(self, sizes: Sequence[int] | None = None) -> None:
+        """Run on zeros of the declared sizes.
+
+        Args:
+            sizes: of an input without its batch, where the declared ones are free; None: nobody knows which will come.
+        """
         declared = self._declared
-        sizes = declared.shape[1:]
-        if all(isinstance(size, int) for size in sizes) and declared.type == "tensor(float)":
+        sizes = declared.shape[1:] if all(isinstance(size, int) for size in declared.shape[1:]) else sizes
+        if sizes is not None and declared.type == "tensor(float)":
             for batch in WARM_BATCHES:
                 self(torch.from_numpy(np.zeros([batch, *sizes], np.float32)))
 
@@ -120,12 +124,13 @@ class Deriver:
         if not self.enabled or self._device.type == "cuda" or not path.exists():
             return None
         try:
-            outputs = list(ModuleFile.load(checked_path(self._store, digest)).manifest.outputs)
-            form = self._warmed(path)
+            file = ModuleFile.load(checked_path(self._store, digest))
+            sizes = probe_sizes(file)
+            form = self._warmed(path, sizes)
         except (GrafteryError, OSError, RuntimeError):
             return None
         path.touch()
-        return Part(digest, outputs, form)
+        return Part(digest, list(file.manifest.outputs), form, sizes)
 
     def want(self, part: Part) -> None:
         """Have a faster form made; the part is usable meanwhile."""
@@ -183,16 +188,16 @@ class Deriver:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._children.ask("derive", str(self._store.local_path(part.digest)), out=str(path))
             self._sweep()
-        return self._warmed(path)
+        return self._warmed(path, part.sizes)
 
     def _compiled(self, part: Part) -> Form:
         file = ModuleFile.load(checked_path(self._store, part.digest))
         return compiled(file, self._device, self._settings.infer_merge)
 
-    def _warmed(self, path: Path) -> OnnxForm:
+    def _warmed(self, path: Path, sizes: tuple[int, ...] | None) -> OnnxForm:
         """The form, run once at a few sizes: the first requests find its memory there."""
         form = OnnxForm(path, self._settings.threads)
-        form.warm_up()
+        form.warm_up(sizes)
         return form
 
     def _sweep(self) -> None:

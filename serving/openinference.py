@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import prometheus_client
@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from graftery.errors import InferenceRefused
+from graftery.errors import GrafteryError, InferenceRefused
 from graftery.spec.names import NAME_PATTERN, REFERENCE_PATTERN
 from registry.db import Database, check_head
 from registry.settings import Settings
@@ -35,7 +35,7 @@ from serving.documents import (
 )
 from serving.errors import Elsewhere, InferenceRoute
 from serving.grpc.lifespan import grpc_beside
-from serving.http import BINARY, HEADER_LENGTH, Direct, answer
+from serving.http import BINARY, HEADER_LENGTH, Direct, answer, rehearse
 from serving.protocol import InferRequest
 from serving.service import Serving
 
@@ -232,6 +232,8 @@ async def load_model(serving: ServingDep, name: NamePath, request: Request) -> M
     if parameters:
         raise InferenceRefused("load takes no parameters: models come from the registry, as they were published")
     model = await serving.load(name)
+    with suppress(GrafteryError):  # whether it can be loaded is what was asked
+        await rehearse(serving, model)
     return ModelState(name=model.name, version=model.version, state="READY")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graftery.errors import GrafteryError, Unavailable
 from graftery.module import ModuleFile
+from graftery.module.probes import PROBE_X
 from registry.store import Store
 from serving.pool import not_ready
 
@@ -74,10 +75,11 @@ class Part:
         digest: of its file.
         outputs: names, in the order of its manifest.
         form: how it runs for now.
+        sizes: of an input that it takes, without the batch: its probe's; None where it has none.
     """
 
-    def __init__(self, digest: str, outputs: Sequence[str], form: Form) -> None:
-        self.digest, self.outputs = digest, tuple(outputs)
+    def __init__(self, digest: str, outputs: Sequence[str], form: Form, sizes: tuple[int, ...] | None = None) -> None:
+        self.digest, self.outputs, self.sizes = digest, tuple(outputs), sizes
         self._form: Form | None = form
         self._lock = threading.Lock()
 
@@ -134,6 +136,12 @@ def checked_path(store: Store, digest: str) -> Path:
     return path
 
 
+def probe_sizes(file: ModuleFile) -> tuple[int, ...] | None:
+    """Sizes of the file's probe, without the batch."""
+    probe = file.extras.get(PROBE_X)
+    return None if probe is None else tuple(probe.shape[1:])
+
+
 def load(store: Store, digest: str, device: torch.device) -> Part:
     """A module from the store, eager, on its device.
 
@@ -142,6 +150,6 @@ def load(store: Store, digest: str, device: torch.device) -> Part:
     """
     try:
         file = ModuleFile.load(checked_path(store, digest))
-        return Part(digest, list(file.manifest.outputs), Eager(file.net().to(device)))
+        return Part(digest, list(file.manifest.outputs), Eager(file.net().to(device)), probe_sizes(file))
     except (GrafteryError, OSError, RuntimeError) as error:
         raise not_ready(f"the module sha256 {digest[:12]}", error) from error

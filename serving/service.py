@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import structlog
 import torch
 from starlette.concurrency import run_in_threadpool
@@ -31,7 +32,7 @@ from serving.models import Model
 from serving.parts import Part
 from serving.pool import Pool
 from serving.stats import Collector, Statistics
-from serving.tensors import Array
+from serving.tensors import DTYPES, Array
 
 log = structlog.get_logger("graftery.inference")
 
@@ -131,6 +132,14 @@ class Serving:
         async with self._held(model):
             self._unloaded.discard(model.key)
         return model
+
+    async def example(self, model: Model) -> Array | None:
+        """Zeros [1, ...] as the model's input; None where its sizes are free and its category module has no probe."""
+        async with self._held(model) as nets:
+            stated, probed = model.input.shape[1:], nets[model.category].sizes
+        sizes = stated if -1 not in stated else probed
+        known = sizes is not None and len(sizes) == len(stated) and model.input.datatype in DTYPES
+        return np.zeros([1, *sizes], DTYPES[model.input.datatype]) if known and sizes is not None else None
 
     def unload(self, name: str) -> Model:
         """Give a model's memory back, except for what other models use, and refuse requests for it until `load`."""

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
-from serving import openinference
+from tests.support.inference import mounted
 from tests.support.uvicorn import serving
 from tests.support.world import World, build, compose_photos
 
@@ -46,9 +46,7 @@ def world(built_world: World, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def app(world: World) -> FastAPI:
-    made = FastAPI()
-    openinference.mount(made, world.settings, world.database, world.store)
-    return made
+    return mounted(world)
 
 
 @pytest.fixture
@@ -67,9 +65,7 @@ def live_world(built_world: World, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def addresses(live_world: World) -> Iterator[tuple[str, str]]:
     """host:port of a real uvicorn in a thread, and of the gRPC server beside it."""
-    app = FastAPI()
-    settings = live_world.settings.model_copy(update={"grpc_port": 0})
-    openinference.mount(app, settings, live_world.database, live_world.store)
+    app = mounted(live_world, live_world.settings.model_copy(update={"grpc_port": 0}))
     with serving(app) as server:
         yield f"127.0.0.1:{server.address[1]}", f"127.0.0.1:{app.state.grpc_port}"
 

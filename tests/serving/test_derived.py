@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from torch import nn
 
@@ -20,11 +19,12 @@ from graftery.errors import Unavailable
 from graftery.module import ModuleFile, trace
 from graftery.module.probes import with_probe
 from registry.store import Store
-from serving import derive, derived, openinference, parts
+from serving import derive, derived, parts
 from serving.derived import Deriver, OnnxForm
 from serving.service import Serving
 from serving.tolerance import BATCHES, TOLERANCE
 from tests.support import files
+from tests.support.inference import mounted
 from tests.support.world import NETWORK, World, images
 
 CPU = torch.device("cpu")
@@ -39,8 +39,7 @@ def until(ready: Callable[[], bool], seconds: float = 120.0) -> None:
 
 @pytest.fixture
 def fast(world: World) -> Iterator[TestClient]:
-    app = FastAPI()
-    openinference.mount(app, world.settings.model_copy(update={"fast_forms": "auto"}), world.database, world.store)
+    app = mounted(world, world.settings.model_copy(update={"fast_forms": "auto"}))
     with TestClient(app) as client:
         yield client
 
@@ -120,6 +119,20 @@ def test_a_form_is_compared_at_several_batches_and_sizes(tmp_path: Path) -> None
     form = OnnxForm(path, 1)
     x = torch.randn(4, 1, 12, 20)
     torch.testing.assert_close(form(x)[0], net(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_form_of_free_sizes_is_warmed_with_those_of_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = probed(trace(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU()).eval(), torch.zeros(2, 1, 8, 8)))
+    path = tmp_path / "a.onnx"
+    derive.export(file, path)
+    form, seen = OnnxForm(path, 1), list[tuple[int, ...]]()
+    monkeypatch.setattr(OnnxForm, "__call__", lambda _form, x: seen.append(tuple(x.shape)))
+    form.warm_up(None)
+    assert seen == []  # nobody knows which sizes will come
+    form.warm_up(parts.probe_sizes(file))
+    assert seen == [(1, 1, 8, 8), (2, 1, 8, 8), (8, 1, 8, 8)]
 
 
 def test_a_form_with_other_weights_is_refused(tmp_path: Path) -> None:

@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graftery.errors import InferenceRefused
-from serving import openinference
 from serving.grpc import tensors
 from serving.grpc.messages import message
 from tests.support import bodies
 from tests.support.asgi import Caller, Reply
 from tests.support.bodies import Body
+from tests.support.inference import mounted
 from tests.support.world import NETWORK, PHOTO, World, images
 
 TIMES = int(os.environ.get("GRAFTERY_FUZZ", "1"))
@@ -45,8 +44,7 @@ def many(examples: int) -> Any:
 
 @pytest.fixture(scope="module")
 def fuzzed(live_world: World) -> Iterator[Caller]:
-    app = FastAPI()
-    openinference.mount(app, live_world.settings, live_world.database, live_world.store)
+    app = mounted(live_world)
     caller = Caller(app)
     for body in VALID:
         check(caller, body, {200})

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from registry import catalogue
 from serving import joint, openinference, parts
+from tests.support.inference import mounted
 from tests.support.world import NETWORK, World, images
 
 INFER = f"/v2/models/{NETWORK}/infer"
@@ -204,8 +205,7 @@ def test_errors_stay_the_protocols_in_an_app_with_other_handlers(world: World) -
 @pytest.mark.parametrize("how", ["stated", "streamed", "packed"])
 def test_a_body_over_the_limit_is_413(world: World, how: str) -> None:
     settings = world.settings.model_copy(update={"infer_body_bytes": 10_000})
-    app = FastAPI()
-    openinference.mount(app, settings, world.database, world.store)
+    app = mounted(world, settings)
     body = json.dumps(question() | {"padding": "x" * 20_000}).encode()
     kwargs: dict[str, Any] = {
         "stated": {"content": body},
@@ -304,15 +304,13 @@ def test_damaged_bytes_are_503_with_the_cause(client: TestClient, world: World) 
 
 
 def test_a_model_over_the_pools_budget_is_503_with_the_sizes(world: World) -> None:
-    app = FastAPI()
-    openinference.mount(app, world.settings.model_copy(update={"pool_bytes": 1000}), world.database, world.store)
+    app = mounted(world, world.settings.model_copy(update={"pool_bytes": 1000}))
     with TestClient(app) as client:
         assert "the pool holds 1000" in error(client.post(INFER, json=question()), 503)
 
 
 def test_a_full_queue_is_503_with_retry_after(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = FastAPI()
-    openinference.mount(app, world.settings.model_copy(update={"infer_queue": 2}), world.database, world.store)
+    app = mounted(world, world.settings.model_copy(update={"infer_queue": 2}))
     release, run = threading.Event(), joint.run
 
     def slow(*args: Any) -> Any:
@@ -398,11 +396,17 @@ def test_openapi_has_the_plane_and_its_references_lead_somewhere(app: FastAPI) -
     assert not any("{rest" in path for path in document["paths"])
 
 
+def test_the_first_request_after_a_load_finds_code_and_threads_warm(app: FastAPI, client: TestClient) -> None:
+    assert client.post(f"/v2/repository/models/{NETWORK}/load").status_code == 200
+    assert app.state.serving.batcher.seen.runs == 1  # zeros, on the way of every request
+    (found,) = client.get(f"/v2/models/{NETWORK}/stats").json()["model_stats"]
+    assert found["inference_count"] == 0  # nobody asked
+
+
 def test_one_request_is_answered_while_another_model_is_being_loaded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = FastAPI()
-    openinference.mount(app, world.settings.model_copy(update={"infer_queue": 4}), world.database, world.store)
+    app = mounted(world, world.settings.model_copy(update={"infer_queue": 4}))
     with world.database.read() as session:
         slow_digest = catalogue.network_parts(session, catalogue.resolve(session, "eight-teacher")).task.digest
     release, load = threading.Event(), parts.load

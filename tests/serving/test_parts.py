@@ -34,6 +34,13 @@ def test_a_module_is_loaded_without_gradients_and_freed_without_a_collection(wor
         gc.enable()
 
 
+def test_a_module_knows_sizes_that_it_takes(world: World) -> None:
+    model, _ = _loaded(world, NETWORK)
+    part = parts.load(world.store, model.category, CPU)
+    assert part.sizes is not None
+    assert part(torch.zeros(3, *part.sizes))[part.outputs[0]].shape[0] == 3
+
+
 def test_missing_bytes_are_not_ready_with_the_cause(world: World) -> None:
     with pytest.raises(Unavailable, match="cannot be loaded: The store has no bytes") as caught:
         parts.load(world.store, "0" * 64, CPU)

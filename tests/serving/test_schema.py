@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import schemathesis
-from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from serving import openinference
+from tests.support.inference import mounted
 from tests.support.world import NETWORK, World
 
 KNOWN = {"name": NETWORK, "version": "1"}
@@ -20,9 +20,7 @@ OPERATIONS = sorted((method, route.path) for route in openinference.router.route
 
 @pytest.fixture(scope="module")
 def api(live_world: World) -> Any:
-    app = FastAPI()
-    openinference.mount(app, live_world.settings, live_world.database, live_world.store)
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+    return schemathesis.openapi.from_asgi("/openapi.json", mounted(live_world))
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda value: value)

@@ -10,10 +10,9 @@ from collections import Counter
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
-from serving import openinference
 from serving.service import Serving
+from tests.support.inference import mounted
 from tests.support.world import NETWORK, World, images
 
 CLIENTS = 1000
@@ -59,9 +58,8 @@ def test_a_thousand_clients_while_models_come_and_go(world: World, room: str) ->
 
         sizes = {ref: sum(models.find(session, ref).parts.values()) for ref in (*STABLE, UNLOADED)}
     pool_bytes = sum(sizes.values()) if room == "for all" else max(sizes.values())
-    app = FastAPI()
     changed = {"pool_bytes": pool_bytes, "infer_queue": 4 * CLIENTS}
-    openinference.mount(app, world.settings.model_copy(update=changed), world.database, world.store)
+    app = mounted(world, world.settings.model_copy(update=changed))
     inputs = {seed: images(1 + seed % 3, seed) for seed in range(20)}
     known = {(ref, seed): world.answer(ref, x) for ref in (*STABLE, UNLOADED) for seed, x in inputs.items()}
 

@@ -16,8 +16,9 @@ from fastapi.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
 from graftery.errors import Unavailable
-from serving import joint, openinference
+from serving import joint
 from serving.grpc import messages
+from tests.support.inference import mounted
 from tests.support.pictures import encoded_image
 from tests.support.processes import eventually
 from tests.support.world import NETWORK, PHOTO, World, images
@@ -206,10 +207,7 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def small(world: World, **settings: Any) -> FastAPI:
-    app = FastAPI()
-    changed = world.settings.model_copy(update={"grpc_port": 0, **settings})
-    openinference.mount(app, changed, world.database, world.store)
-    return app
+    return mounted(world, world.settings.model_copy(update={"grpc_port": 0, **settings}))
 
 
 @pytest.mark.parametrize("packing", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
@@ -298,8 +296,7 @@ def test_a_port_that_is_taken_is_named(world: World, grpc_address: str) -> None:
 
 
 def test_without_a_port_nothing_listens(world: World) -> None:
-    app = FastAPI()
-    openinference.mount(app, world.settings, world.database, world.store)
+    app = mounted(world)
     with TestClient(app):
         assert app.state.grpc_port is None
 
