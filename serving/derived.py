@@ -62,14 +62,16 @@ class OnnxForm:
         except Exception as error:  # its errors have no common class but this
             raise RuntimeError(first_line(error)) from error
         self._session: onnxruntime.InferenceSession | None = session
-        self._declared = session.get_inputs()[0]
+        # ONNX Runtime's own description of the input would hold the session, and its weights, after `free`.
+        declared = session.get_inputs()[0]
+        self._input, self._sizes, self._type = declared.name, tuple(declared.shape[1:]), declared.type
         self.size_bytes = path.stat().st_size
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         if self._session is None:
             raise RuntimeError("the form was freed")
         try:
-            found = self._session.run(None, {self._declared.name: x.contiguous().numpy()})
+            found = self._session.run(None, {self._input: x.contiguous().numpy()})
         except Exception as error:
             raise RuntimeError(first_line(error)) from error
         return [torch.from_numpy(array) for array in found]
@@ -80,9 +82,8 @@ class OnnxForm:
         Args:
             sizes: of an input without its batch, where the declared ones are free; None: nobody knows which will come.
         """
-        declared = self._declared
-        sizes = declared.shape[1:] if all(isinstance(size, int) for size in declared.shape[1:]) else sizes
-        if sizes is not None and declared.type == "tensor(float)":
+        sizes = self._sizes if all(isinstance(size, int) for size in self._sizes) else sizes
+        if sizes is not None and self._type == "tensor(float)":
             for batch in WARM_BATCHES:
                 self(torch.from_numpy(np.zeros([batch, *sizes], np.float32)))
 
