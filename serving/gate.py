@@ -12,7 +12,7 @@ RETRY_AFTER_S = 1
 
 
 class Gate:
-    """Lets at most `capacity` in at a time and refuses the others."""
+    """Lets rows in, at most `capacity` at a time, and refuses the others. Whoever comes alone may have more."""
 
     def __init__(self, capacity: int, what: str) -> None:
         self.capacity = capacity
@@ -21,20 +21,22 @@ class Gate:
         self._lock = threading.Lock()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be one of those inside.
+    def entered(self, rows: int = 1) -> Iterator[None]:
+        """Be inside with so many rows.
 
         Raises:
             Unavailable: with `retry_after_s`.
         """
         with self._lock:
-            if self.inside >= self.capacity:
+            if self.inside and self.inside + rows > self.capacity:
                 raise Unavailable(
-                    f"{self.capacity} requests {self._what} already", hint="retry later", retry_after_s=RETRY_AFTER_S
+                    f"{self.inside} rows {self._what} already, the queue holds {self.capacity}",
+                    hint="retry later",
+                    retry_after_s=RETRY_AFTER_S,
                 )
-            self.inside += 1
+            self.inside += rows
         try:
             yield
         finally:
             with self._lock:
-                self.inside -= 1
+                self.inside -= rows

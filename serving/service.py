@@ -110,7 +110,7 @@ class Serving:
         came = time.perf_counter()
         nets = self.pool.take(model.parts, model.key)
         if nets is None:
-            async with self._held(model) as loaded:
+            async with self._held(model, len(question.x)) as loaded:
                 waited_s = time.perf_counter() - came
                 return _answer(model, await self.batcher.ask(Job(model, question, loaded), gone), waited_s)
         try:
@@ -119,10 +119,10 @@ class Serving:
             self.pool.give(model.parts)
 
     @asynccontextmanager
-    async def _held(self, model: Model) -> AsyncIterator[dict[str, Part]]:
-        """The model's modules. Those who wait for loading are counted apart, so that they keep nobody else out."""
+    async def _held(self, model: Model, rows: int = 1) -> AsyncIterator[dict[str, Part]]:
+        """The model's modules, for a question of so many rows. Those who wait for loading are counted apart, so that they keep nobody else out."""
         async with AsyncExitStack() as stack:
-            with nullcontext() if self.pool.has(model.parts) else self.loading.entered():
+            with nullcontext() if self.pool.has(model.parts) else self.loading.entered(rows):
                 nets = await stack.enter_async_context(self.pool.hold(model.parts, model.key))
             yield nets
 

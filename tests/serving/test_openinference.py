@@ -432,7 +432,7 @@ def test_one_request_is_answered_while_another_model_is_being_loaded(
             found = await asyncio.gather(*waiting)
             assert sorted(response.status_code for response in found) == [200] * 4 + [503] * 6
             refused = next(response for response in found if response.status_code == 503)
-            assert "4 requests wait for networks to be loaded already" in error(refused, 503)
+            assert "4 rows wait for networks to be loaded already" in error(refused, 503)
 
     asyncio.run(main())
     app.state.serving.close()
