@@ -45,6 +45,8 @@ class Metrics:
 
     def __init__(self, database: Database) -> None:
         self.registry = CollectorRegistry()
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        """Series that were used before: `labels` looks each of them up under a lock."""
         self.registry.register(TableFigures(database))
         labels = ("method", "route", "status")
         self._requests = Counter("graftery_http_requests", "Requests answered", labels, registry=self.registry)
@@ -57,9 +59,13 @@ class Metrics:
         )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        method = method if method in METHODS else "other"
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        key = (method if method in METHODS else "other", route, status)
+        known = self._known.get(key)
+        if known is None:
+            counter = self._requests.labels(key[0], route, str(status))
+            known = self._known[key] = (counter, self._seconds.labels(key[0], route))
+        known[0].inc()
+        known[1].observe(seconds)
 
     def text(self) -> bytes:
         """This app's figures and those of the process (serving's among them) in Prometheus' text format."""

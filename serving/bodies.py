@@ -22,8 +22,8 @@ async def read(request: Request, limit_bytes: int) -> bytes:
     Raises:
         InferenceRefused: `request_too_large`: at once where Content-Length says so, else when the limit is reached.
     """
-    stated = request.headers.get("content-length", "")
-    if stated.isascii() and stated.isdigit() and int(stated[:18]) > limit_bytes:
+    stated = next((value for name, value in request.scope["headers"] if name == b"content-length"), b"")
+    if stated.isdigit() and int(stated[:18]) > limit_bytes:
         raise too_large(limit_bytes)
     pieces, size = [], 0
     async for piece in request.stream():

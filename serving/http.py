@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ T = TypeVar("T")
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
 INLINE_BYTES = 256 * 1024
+_READ_HEADERS = (b"content-encoding", HEADER_LENGTH.lower().encode(), b"accept-encoding")
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 
@@ -42,6 +43,12 @@ class Call:
     encoding: str | None = None
     header_length: str | None = None
     accept: str | None = None
+
+    @classmethod
+    def of(cls, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Call:
+        """Args: `headers`, with names in lower case, as ASGI has them; of one that is there twice, the first counts."""
+        sent = {name: value.decode("latin-1") for name, value in reversed(list(headers)) if name in _READ_HEADERS}
+        return cls(body, *map(sent.get, _READ_HEADERS))
 
     @property
     def is_small(self) -> bool:
@@ -67,8 +74,7 @@ async def answer(serving: Serving, name: str, version: str | None, request: Requ
     """
     began = time.perf_counter()
     body = await bodies.read(request, serving.settings.infer_body_bytes)
-    headers = request.headers
-    call = Call(body, headers.get("content-encoding"), headers.get(HEADER_LENGTH), headers.get("accept-encoding"))
+    call = Call.of(body, request.scope["headers"])
     model = await serving.found(name, version)
     with serving.counted(model, began) as steps_s:
         read = await _read(serving, model, call)

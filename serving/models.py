@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sqlalchemy.orm import Session
 
@@ -61,7 +62,7 @@ class Model:
     def key(self) -> str:
         return f"{self.name}:{self.number}"
 
-    @property
+    @cached_property
     def outputs(self) -> dict[str, Output]:
         return {output.declared.name: output for branch in self.branches for output in branch.outputs}
 

@@ -15,6 +15,7 @@ import simdjson
 
 LEAST_BYTES = 512
 """Below this there is nothing to win."""
+FEW_BRACKETS = 16
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _mine = threading.local()
 
@@ -33,11 +34,23 @@ def read(text: bytes) -> dict[str, Any] | None:
         data_lists: list[int] = []
         found = _document(document, data_lists) if isinstance(document, simdjson.Object) else None
         # Flattened, a list of one number looks like a number: there must be no bracket too many.
-        return found if found is not None and text.count(b"[") == _lists(found) + sum(data_lists) else None
+        return found if found is not None and _has_brackets(text, _lists(found) + sum(data_lists)) else None
     except (ValueError, RuntimeError, TypeError, KeyError, UnicodeError):
         return None
     finally:
         document = None  # the parser is free for the next text only when nothing of this one is held
+
+
+def _has_brackets(text: bytes, count: int) -> bool:
+    """Whether there are so many opening brackets: from one to the next where they are few, which is faster than counting."""
+    if count > FEW_BRACKETS:
+        return text.count(b"[") == count
+    at = -1
+    for _ in range(count):
+        at = text.find(b"[", at + 1)
+        if at < 0:
+            return False
+    return text.find(b"[", at + 1) < 0
 
 
 def _document(document: simdjson.Object, data_lists: list[int]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.serving.peers.common import INPUTS, Array, image, onnx_run
 from benchmarks.serving.prepare import TASKS, jpeg
+from benchmarks.serving.wire import FORMS, HEADER_LENGTH
 
 LETTERS = ("f", "h", "g")
 
@@ -26,6 +27,8 @@ def passes(spec: dict[str, Any]) -> Callable[[], object]:
     if spec["what"] == "decode":
         data = jpeg(0, INPUTS[spec["net"]][1])
         return lambda: image(data)
+    if spec["what"].startswith("read "):
+        return _reader(spec["what"].removeprefix("read "), x)
     if spec["what"] == "trio":
         return _trio(spec, x)
     if spec["engine"] == "onnx":
@@ -35,6 +38,20 @@ def passes(spec: dict[str, Any]) -> Callable[[], object]:
 
     eager = torch_run(spec["net"], 0)
     return lambda: eager(x)
+
+
+def _reader(form: str, x: Array) -> Callable[[], object]:
+    """Our server's own reading of a request: from a body to an array that was checked."""
+    from serving import protocol
+
+    body, headers = FORMS[form](x, "m0", b"")
+    declared = [protocol.Declared("input", "FP32", (-1, *x.shape[1:]))]
+
+    def read() -> object:
+        request, binary = protocol.parse(body, headers.get(HEADER_LENGTH))
+        return protocol.inputs_of(request, binary, declared, len(x))
+
+    return read
 
 
 def _trio(spec: dict[str, Any], x: Array) -> Callable[[], object]:

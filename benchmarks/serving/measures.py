@@ -19,6 +19,7 @@ from benchmarks.serving.nets import parts
 from benchmarks.serving.peers.common import INPUTS
 from benchmarks.serving.prepare import CATEGORIES, MODELS, export_trio, prepare
 from benchmarks.serving.processes import BenchError, ending
+from benchmarks.serving.shares import shares
 
 EASY_RATE = 40.0
 """Requests a second that every contender answers: there, requests come one by one."""
@@ -243,5 +244,6 @@ CELLS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "trio": trio,
     "batch32": batch32,
     "tail": tail,
+    "shares": shares,
     "family": family,
 }

@@ -75,6 +75,8 @@ class Ask:
     path: str | None = None
     warm: bool = True
     """Whether requests before those that are measured are left out."""
+    checked: bool = True
+    """Whether answers are compared with the right numbers."""
 
 
 def closed(bench: Bench, server: Running, ask: Ask, connections: int = CONNECTIONS, share: float = 1.0) -> Result:
@@ -98,7 +100,13 @@ def _run(bench: Bench, server: Running, ask: Ask, plan: dict[str, Any], seed: in
     targets = [
         {"model": model, "path": path.format(model=model), "expected": ask.expected or model} for model in ask.models
     ]
-    plan |= {"port": server.port, "form": ask.form or server.form, "batch": ask.batch, "seed": seed}
+    plan |= {
+        "port": server.port,
+        "form": ask.form or server.form,
+        "batch": ask.batch,
+        "seed": seed,
+        "checked": ask.checked,
+    }
     plan |= {"rows": str(rows_file(bench.scratch, ask.net, ask.rows)), "targets": targets}
     server.tree.pin()
     before = server.tree.cpu_s()

@@ -62,6 +62,7 @@ def page(known: dict[str, Any], plots: Sequence[tuple[str, str]] = ()) -> str:
         *(part for name, cell in _contests(cells) for part in _contest(name, cell)),
         *_overheads(cells.get("overhead", {})),
         *_alone(cells),
+        *_shares(cells),
         *_settings(known),
     ]
     return "\n\n".join(parts) + "\n"
@@ -161,6 +162,24 @@ def _alone(cells: dict[str, Cell]) -> list[str]:
         first = [(one["batch"], f"{one['first_ms']:.2f}", f"{one['median_ms']:.2f}") for one in tails["first"]]
         parts.append(table(("batch", "first request, ms", "median of later ones, ms"), first))
     return ["## Beside the bare forward pass and the ideal queue", *parts] if parts else []
+
+
+def _shares(cells: dict[str, Cell]) -> list[str]:
+    names = ("asked", "http", "read", "net", "rest")
+    lines = [
+        (form, *(f"{statistics.median(one[name] for one in rounds):.3f}" for name in names))
+        for form, rounds in cells.get("shares", {}).items()
+        if isinstance(rounds, list)
+    ]
+    if not lines:
+        return []
+    head = ("request, rows", "all", "HTTP alone", "reading alone", "the net alone", "the rest")
+    text = (
+        "CPU milliseconds of our server a request, saturated, and what its parts cost alone on the same core: a server that reads"
+        " the same request and answers without looking at it; our reader on its body, in a loop; the fused ONNX file on batches as the"
+        " queue makes them. The rest is queue, lookup, figures, answer, and the parts being in each other's way."
+    )
+    return ["## Where the time of a request goes", text, table(head, lines)]
 
 
 def _beside(title: str, rounds: Sequence[Cell], asked: Any, scale: float) -> list[Sequence[object]]:
