@@ -16,6 +16,7 @@ GrafteryError
 ├── Conflict             the state of the registry forbids it
 ├── StoreError           bytes could not be kept or do not verify
 ├── InferenceRefused     a request under /v2 cannot be answered
+├── AccessRefused        the service wants a key, or this one does not allow it
 ├── Unavailable          not now: full, not ready, starting
 └── ServiceError         what a client met: the service's own problem document, or no answer
 """
@@ -121,6 +122,10 @@ class StoreError(GrafteryError):
 
 class InferenceRefused(GrafteryError):
     code = "inference_invalid"
+
+
+class AccessRefused(GrafteryError):
+    code = "unauthenticated"
 
 
 class Unavailable(GrafteryError):

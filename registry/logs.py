@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from registry.access.tokens import without_secrets
 from registry.settings import Settings
 
 # Libraries that talk a lot about nothing.
@@ -42,12 +43,19 @@ def configure(settings: Settings) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_last(settings)))
+    handler.setFormatter(_Discreet(foreign_pre_chain=shared, processors=_last(settings)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Discreet(structlog.stdlib.ProcessorFormatter):
+    """Whatever is logged, by whom and how: no line has a whole key in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _last(settings: Settings) -> list[Any]:

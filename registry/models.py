@@ -5,55 +5,33 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    UniqueConstraint,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from registry.access.tables import ApiKey, AuditRow
+from registry.base import Base, CleanText, Json, row_id
 from registry.clock import UtcTime, now
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class CleanText(TypeDecorator[str]):
-    """Text that PostgreSQL can hold: U+0000 and lone surrogates, which it cannot, are replaced."""
-
-    impl = String
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
-
-# JSON, not JSONB: JSONB does not keep the order of keys, and the order of a net's outputs means something.
-Json = JSON(none_as_null=True)
-RowId = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING)
-    # Values that the database makes (times) are read back at once, so that a row can outlive its session.
-    __mapper_args__: Any = {"eager_defaults": True}  # noqa: RUF012
-
-
-def _row_id() -> Mapped[int]:
-    return mapped_column(RowId, primary_key=True)
+__all__ = [
+    "Alias",
+    "AliasChange",
+    "ApiKey",
+    "AuditRow",
+    "Base",
+    "BlobRow",
+    "CleanText",
+    "Edge",
+    "IdempotencyKey",
+    "Job",
+    "JobEventRow",
+    "JobPin",
+    "Json",
+    "Module",
+    "ModuleTag",
+    "ProbesRow",
+    "ReplayRow",
+    "Version",
+]
 
 
 class BlobRow(Base):
@@ -72,7 +50,7 @@ class Module(Base):
 
     __tablename__ = "modules"
 
-    id: Mapped[int] = _row_id()
+    id: Mapped[int] = row_id()
     name: Mapped[str] = mapped_column(CleanText(128), unique=True)
     kind: Mapped[str] = mapped_column(CleanText(16))
     description: Mapped[str] = mapped_column(CleanText(), default="")
@@ -99,7 +77,7 @@ class Version(Base):
 
     __tablename__ = "versions"
 
-    id: Mapped[int] = _row_id()
+    id: Mapped[int] = row_id()
     module_id: Mapped[int] = mapped_column(ForeignKey("modules.id"))
     number: Mapped[int] = mapped_column(Integer)
     digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
@@ -196,7 +174,7 @@ class AliasChange(Base):
 
     __tablename__ = "alias_changes"
 
-    id: Mapped[int] = _row_id()
+    id: Mapped[int] = row_id()
     module_id: Mapped[int] = mapped_column(ForeignKey("modules.id", ondelete="CASCADE"))
     alias: Mapped[str] = mapped_column(CleanText(64))
     old: Mapped[int | None] = mapped_column(Integer)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
+from limits import parse
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from graftery.spec.access import Scope
 from graftery.spec.limits import Limits
 
 Plane = Literal["registry", "inference", "worker"]
@@ -38,6 +41,20 @@ class Settings(BaseSettings):
         frozenset({"registry", "inference", "worker"}), description="What `graftery serve` runs on this machine"
     )
     workers: int = Field(1, ge=0, le=64, description="Job workers that `graftery serve` starts")
+
+    access: Literal["auto", "keys", "open"] = Field(
+        "auto",
+        description="Who may ask. keys: who has one; open: everybody; auto: everybody on a loopback address, else keys",
+    )
+    keys_s: float = Field(5.0, ge=0, le=60, description="How long a key that was revoked may still be taken")
+    rates: dict[Scope, str] = Field(
+        {}, description='Requests a key, or an address without one, by the scope they need: {"infer": "100/second"}'
+    )
+    refused_rate: str = Field("60/minute", description="Requests with a wrong key, by address; more are answered 429")
+    rates_url: str | None = Field(
+        None, description="Where all processes count requests together (redis://); by default each counts its own"
+    )
+    body_idle_s: float = Field(60.0, gt=0, le=3600, description="A request whose body is silent for so long is ended")
 
     limits: Limits = Field(default_factory=Limits)
     verifiers: int = Field(1, ge=1, le=64, description="Processes that check uploads")
@@ -93,11 +110,31 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("rates", "refused_rate")
+    @classmethod
+    def _readable(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for rate in value.values() if isinstance(value, dict) else (value,):
+            parse(rate)
+        return value
+
     @cached_property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'graftery.db'}"
 
     @property
+    def asks_for_keys(self) -> bool:
+        """Whether requests need a key."""
+        return self.access == "keys" or (self.access == "auto" and not is_loopback(self.host))
+
+    @property
     def embedded(self) -> bool:
         """No broker: workers find their jobs by looking at the table."""
         return self.broker_url is None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; of a name that is not `localhost`, nothing is known."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -8,6 +8,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from graftery.errors import (
+    AccessRefused,
     Conflict,
     CutRefused,
     GrafteryError,
@@ -47,10 +48,12 @@ _CODES: dict[type[GrafteryError], str] = {
     Conflict: "conflict kind_conflict has_dependents job_state idempotency_conflict precondition_failed",
     StoreError: "store_full store_corrupt digest_mismatch",
     InferenceRefused: "inference_invalid",
-    Unavailable: "not_ready unavailable",
+    AccessRefused: "unauthenticated forbidden",
+    Unavailable: "not_ready unavailable rate_limited",
 }
 _CLASS = {code: cls for cls, codes in _CODES.items() for code in codes.split()}
 _V2_CLASS = {400: InferenceRefused, 404: NotFound, 503: Unavailable}
+_V2_CODE = {401: "unauthenticated", 403: "forbidden", 429: "rate_limited"}
 _KNOWN = {"type", "title", "status", "detail", "code", "hint"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -114,6 +117,8 @@ def _of_problem(document: dict[str, Any], status: int) -> GrafteryError:
 
 
 def _of_v2(message: str, status: int) -> GrafteryError:
+    if status in _V2_CODE:
+        return error_from(_V2_CODE[status], message, status=status)
     cls = _V2_CLASS.get(status, ServiceError)
     return cls(message, status=status)
 

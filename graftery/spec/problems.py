@@ -80,6 +80,11 @@ PROBLEMS: dict[str, Problem] = {
     "not_ready": Problem(503, "The network is not ready"),
     "unavailable": Problem(503, "The service cannot take this now"),
     "deadline_exceeded": Problem(504, "The request was not answered within its timeout"),
+    # Access.
+    "unauthenticated": Problem(401, "A key is needed"),
+    "forbidden": Problem(403, "The key does not allow it"),
+    "rate_limited": Problem(429, "There are too many requests"),
+    "request_timeout": Problem(408, "The request's body did not come"),
     # The rest.
     "service_error": Problem(502, "The service could not be reached, or its answer could not be read"),
     "internal": Problem(500, "The service met an error of its own"),

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from graftery.errors import Conflict, GrafteryError
 from graftery.spec.names import ALIAS_PATTERN, LATEST, check_name
 from graftery.spec.wire import AliasEvent, AliasOut
+from registry.access import audit, caller
 from registry.catalogue.find import changed, find_alias, find_module, resolve
 from registry.clock import now
 from registry.models import Alias, AliasChange, Module, Version
@@ -34,6 +35,7 @@ def set_alias(session: Session, name: str, alias: str, version: int, by: str | N
     check_name(alias, what="alias", pattern=ALIAS_PATTERN)
     if alias == LATEST:
         raise GrafteryError("The alias 'latest' is computed and cannot be set", code="name_invalid")
+    caller.check_name(name)
     module = find_module(session, name, lock=True)
     return _point(session, module, alias, resolve(session, f"{name}:{version}", for_pin=True), by, rollback=False)
 
@@ -46,13 +48,15 @@ def _point(session: Session, module: Module, alias: str, version: Version, by: s
     if row is None:
         row = Alias(module_id=module.id, alias=alias)
         session.add(row)
-    row.version, row.updated_at, row.updated_by = version, now(), by
+    row.version, row.updated_at, row.updated_by = version, now(), audit.author(by)
     _note(session, module, AliasChange(alias=alias, old=old, new=version.number, by=by, rollback=rollback))
     return row
 
 
 def _note(session: Session, module: Module, change: AliasChange) -> None:
-    change.module_id = module.id
+    what, action = f"{module.name}@{change.alias}", "rollback" if change.rollback else "alias"
+    audit.note(session, action, what, module.name, by=change.by, old=change.old, new=change.new)
+    change.module_id, change.by = module.id, audit.author(change.by)
     session.add(change)
     changed(module)
     session.flush()
@@ -64,6 +68,7 @@ def delete_alias(session: Session, name: str, alias: str, by: str | None = None)
     Raises:
         NotFound: there is no such alias.
     """
+    caller.check_name(name)
     module = find_module(session, name, lock=True)
     row = find_alias(session, module, alias)
     session.delete(row)
@@ -102,6 +107,7 @@ def rollback_alias(session: Session, name: str, alias: str, by: str | None = Non
         NotFound: the name never had this alias.
         Conflict: there is nothing to go back to, or it was yanked.
     """
+    caller.check_name(name)
     module = find_module(session, name, lock=True)
     changes = _changes(session, module, alias)
     if not changes:

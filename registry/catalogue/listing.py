@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from graftery.errors import Conflict
 from graftery.spec.manifest import Kind
 from graftery.spec.wire import ModuleOut, ModulePatch, Page, VersionOut
+from registry.access import audit, caller
 from registry.catalogue.find import changed, find_module
 from registry.catalogue.outs import modules_out, versions_out
 from registry.catalogue.publish import add_tags
@@ -82,6 +83,7 @@ def update_module(session: Session, name: str, patch: ModulePatch, if_match: str
     Raises:
         Conflict: `precondition_failed`: the module has changed since.
     """
+    caller.check_name(name)
     module = find_module(session, name, lock=True)
     wanted = [tag.strip() for tag in ("*" if if_match is None else if_match).split(",")]
     if "*" not in wanted and module_etag(module) not in wanted:
@@ -94,7 +96,7 @@ def update_module(session: Session, name: str, patch: ModulePatch, if_match: str
         session.execute(delete(ModuleTag).where(ModuleTag.module_id == module.id))
         add_tags(session, module, patch.tags)
     changed(module)
-    session.flush()
+    audit.note(session, "describe", name, name, fields=sorted(patch.model_dump(exclude_none=True)))
     return module
 
 

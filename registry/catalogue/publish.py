@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from graftery.errors import Conflict
 from graftery.spec.manifest import Kind, NetworkParts, Role, json_of
 from graftery.spec.names import check_name
+from registry.access import audit, caller
 from registry.catalogue import blobs
 from registry.catalogue.aliases import set_alias
 from registry.catalogue.find import DEFAULT, changed, find_module
@@ -53,6 +54,7 @@ def publish(
     Args:
         parents: role and version id of what it was made from.
         parts: of a network; those that `parents` does not name are looked up by their digest.
+        by: who publishes it; by default the caller.
         description: of the module, replaced if given; `tags` are the version's and are added to the module's.
 
     A network's first version becomes its `default`: what is served under the plain name moves only when it is asked to.
@@ -63,14 +65,18 @@ def publish(
     Raises:
         Conflict: `kind_conflict`; `conflict` where these bytes were yanked under this name, or a part is unknown.
     """
+    caller.check_name(check_name(name))
     blobs.touch(session, blob)
-    module = _take_name(session, check_name(name), kind)
+    module = _take_name(session, name, kind)
+    described = description is not None and description != module.description
     if description is not None:
         module.description = description
-    add_tags(session, module, tags)
+    described |= add_tags(session, module, tags)
     known = session.scalar(select(Version).where(Version.module_id == module.id, Version.digest == blob.digest))
     if known is not None:
         _refuse_yanked(known)
+        if described:
+            audit.note(session, "describe", name, name, by=by)
         return known, False
     module.last_number += 1
     changed(module)
@@ -83,10 +89,11 @@ def publish(
         parts=json_of(parts) if parts is not None else None,
         metrics=metrics,
         tags=sorted(set(tags)),
-        created_by=by,
+        created_by=audit.author(by),
     )
     session.add(version)
     session.flush()
+    audit.note(session, "publish", version.ref, name, by=by, kind=kind, digest=blob.digest)
     _add_edges(session, version, [*parents, *_part_parents(session, parts, parents)])
     if kind == "network" and version.number == 1:
         set_alias(session, name, DEFAULT, 1, by)
@@ -107,11 +114,13 @@ def _take_name(session: Session, name: str, kind: Kind) -> Module:
     return module
 
 
-def add_tags(session: Session, module: Module, tags: Iterable[str]) -> None:
-    """Add tags to a module; those it has stay."""
+def add_tags(session: Session, module: Module, tags: Iterable[str]) -> bool:
+    """Add tags to a module, where those it has stay; whether some are new."""
     rows = [{"module_id": module.id, "tag": tag} for tag in sorted(set(tags))]
-    if rows:
-        session.execute(blobs.upsert(session, ModuleTag).values(rows).on_conflict_do_nothing())
+    if not rows:
+        return False
+    statement = blobs.upsert(session, ModuleTag).values(rows).on_conflict_do_nothing()
+    return bool(session.scalars(statement.returning(ModuleTag.tag)).all())
 
 
 def _refuse_yanked(version: Version) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict, GrafteryError
 from graftery.spec.names import parse_reference
+from registry.access import audit, caller
 from registry.catalogue.find import DEFAULT, changed, find_module, resolve
 from registry.catalogue.pins import pinning
 from registry.clock import now
@@ -19,7 +20,7 @@ def yank(session: Session, ref: str, reason: str) -> Version:
     """Hide a version from names and aliases; its number and digest still lead to it. A second yank changes the reason."""
     version = _exact(session, ref)
     version.yanked_at, version.yank_reason = now(), reason
-    session.flush()
+    audit.note(session, "yank", version.ref, version.module.name, reason=reason)
     return version
 
 
@@ -27,7 +28,7 @@ def unyank(session: Session, ref: str) -> Version:
     """Undo a yank."""
     version = _exact(session, ref)
     version.yanked_at, version.yank_reason = None, None
-    session.flush()
+    audit.note(session, "unyank", version.ref, version.module.name)
     return version
 
 
@@ -40,6 +41,7 @@ def _exact(session: Session, ref: str) -> Version:
             code="request_invalid",
             hint=f"write {reference.name}:<number> or {reference.name}@sha256:<digest>",
         )
+    caller.check_name(reference.name)
     changed(find_module(session, reference.name, lock=True))
     return resolve(session, ref)
 
@@ -53,6 +55,7 @@ def delete_version(session: Session, ref: str) -> None:
     version = _exact(session, ref)
     _lock(session, [version.id])
     _refuse_dependents(version.ref, [*_aliases(session, version), *_dependents(session, [version.id])])
+    audit.note(session, "delete", version.ref, version.module.name, digest=version.digest)
     session.execute(delete(Alias).where(Alias.version_id == version.id))
     session.delete(version)
     session.flush()
@@ -64,10 +67,12 @@ def delete_module(session: Session, name: str) -> None:
     Raises:
         Conflict: `has_dependents`.
     """
+    caller.check_name(name)
     module = find_module(session, name, lock=True)
     ids = list(session.scalars(select(Version.id).where(Version.module_id == module.id)))
     _lock(session, ids)
     _refuse_dependents(name, _dependents(session, ids))
+    audit.note(session, "delete", name, name, versions=len(ids))
     session.execute(delete(Alias).where(Alias.module_id == module.id))
     session.execute(delete(Edge).where(Edge.child_id.in_(ids)))
     session.execute(delete(Version).where(Version.module_id == module.id))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict
 from graftery.spec.wire import JobError, JobEvent, JobKind, JobOut, JobState, Page
+from registry.access import audit, caller
 from registry.catalogue import pins
 from registry.catalogue.find import resolve
 from registry.jobs.rows import end, get, locked, write_event
@@ -38,6 +39,7 @@ def submit(
     Raises:
         NotFound: a pinned version does not exist.
     """
+    caller.check_name(request.get("name"))
     versions = [resolve(session, ref, for_pin=True).id for ref in pinned.values()]
     job = Job(
         id=uuid4().hex,
@@ -54,6 +56,8 @@ def submit(
     session.flush()
     pins.pin(session, job.id, versions)
     write_event(session, job, "state", {"state": "queued"})
+    name = request.get("name")
+    audit.note(session, kind if retry_of is None else "retry", f"job {job.id}", name, of=retry_of)
     return job
 
 
@@ -107,13 +111,15 @@ def request_cancel(session: Session, job_id: str) -> Job:
         Conflict: `job_state`: it has succeeded or failed.
     """
     job = locked(session, job_id)
+    caller.check_name(job.request.get("name"))
+    if job.state in {"succeeded", "failed"}:
+        raise Conflict(f"Job {job_id} has {job.state} already", code="job_state")
+    if job.state == "cancelled" or job.cancel_requested:
+        return job
     if job.state == "queued":
         end(session, job, "cancelled")
-    elif job.state == "running":
-        job.cancel_requested = True
-        session.flush()
-    elif job.state != "cancelled":
-        raise Conflict(f"Job {job_id} has {job.state} already", code="job_state")
+    job.cancel_requested = job.state == "running"
+    audit.note(session, "cancel", f"job {job_id}", job.request.get("name"))
     return job
 
 

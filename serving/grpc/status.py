@@ -15,6 +15,8 @@ log = structlog.get_logger("graftery.inference")
 
 STATUS: dict[int, StatusCode] = {
     400: StatusCode.INVALID_ARGUMENT,
+    401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.NOT_FOUND,
     405: StatusCode.UNIMPLEMENTED,
     409: StatusCode.FAILED_PRECONDITION,
@@ -40,7 +42,7 @@ def refusal(error: Exception, call: str) -> tuple[StatusCode, str, tuple[tuple[s
     if http >= 500:
         log.warning("inference refused", code=error.code, cause=str(error))
     trailing = [("graftery-code", error.code)]
-    if http == 503:
+    if http in (429, 503):
         trailing.append(("retry-after", str(error.details.get("retry_after_s", RETRY_AFTER_S))))
     return STATUS.get(http, StatusCode.INTERNAL), str(error), tuple(trailing)
 

@@ -29,9 +29,16 @@ class Caller:
         self._loop.close()
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        return self._loop.run_until_complete(asyncio.wait_for(self._post(path, body, headers), self._limit_s))
+        return self.ask("POST", path, body, headers)
 
-    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = {}, server: str = "127.0.0.1"
+    ) -> Reply:
+        """Args: server: the address at which the request came in."""
+        asked = self._ask(method, path, body, headers, server)
+        return self._loop.run_until_complete(asyncio.wait_for(asked, self._limit_s))
+
+    async def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str], server: str) -> Reply:
         events: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
         sent: list[Any] = []
         silence = asyncio.Event()
@@ -48,7 +55,7 @@ class Caller:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
@@ -56,7 +63,7 @@ class Caller:
             "root_path": "",
             "headers": [(name.lower().encode("latin-1"), value.encode()) for name, value in headers.items()],
             "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
+            "server": (server, 80),
             "state": {},
         }
         await self._app(scope, receive, send)
