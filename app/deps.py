@@ -27,6 +27,8 @@ from graftery.spec.names import (
 )
 from graftery.spec.wire import Page
 from registry import idempotency
+from registry.access.caller import caller
+from registry.access.guard import Guard
 from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
@@ -43,6 +45,7 @@ class Service:
     prechecks: Prechecks
     hub: EventHub
     metrics: Metrics
+    guard: Guard
     # Uploads wait here for a verifier, so that waiting holds no thread.
     verifying: anyio.CapacityLimiter
 
@@ -134,7 +137,9 @@ async def _once(request: Request, idempotency_key: IdempotencyKey = None) -> Onc
     if idempotency_key is None:
         return None
     path = f"{request.url.path}?{request.url.query}"
-    return Once(idempotency_key, request.method, path, hashlib.sha256(await request.body()).hexdigest())
+    # A key's own: who else says the same word asks for something else.
+    own = ":".join(filter(None, (caller().key_id, idempotency_key)))
+    return Once(own, request.method, path, hashlib.sha256(await request.body()).hexdigest())
 
 
 def _work(service: Service, once: Once | None) -> Iterator[Work]:

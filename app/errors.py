@@ -26,6 +26,7 @@ _CODE_OF_STATUS = {
     400: "request_invalid",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "request_too_large",
     415: "unsupported_media_type",
     416: "range_invalid",
@@ -65,8 +66,8 @@ def problem(
     request_id = getattr(request.state, "request_id", None)
     document = problem_document(code, detail, hint=hint, request_id=request_id, **details)
     answer = dict(headers or {})
-    if document.status == 503:
-        answer.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if document.status in (429, 503):
+        answer.setdefault("Retry-After", str(details.get("retry_after_s", RETRY_AFTER_S)))
     if getattr(request.state, "body_unread", False):
         answer["Connection"] = "close"
     body = document.model_dump_json(exclude_none=True)
@@ -144,7 +145,7 @@ def examples_of(codes: tuple[str, ...]) -> dict[int | str, dict[str, Any]]:
 
 
 _PROBLEM_REF = {"$ref": "#/components/schemas/ProblemDocument"}
-EVERYWHERE = ("request_invalid", "internal")
+EVERYWHERE = ("request_invalid", "unauthenticated", "forbidden", "rate_limited", "request_timeout", "internal")
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:

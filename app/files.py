@@ -48,6 +48,7 @@ class File:
 
     Args:
         forever: the address names these bytes for ever.
+        guarded: keys are asked for: a cache that several share must not hand the bytes to somebody without one.
     """
 
     digest: str
@@ -55,16 +56,18 @@ class File:
     name: str
     media_type: str = BINARY
     forever: bool = False
+    guarded: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
+        whose = "private" if self.guarded else "public"
         return {
             "ETag": f'"{self.digest}"',
             "Accept-Ranges": "bytes",
             "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(self.digest)).decode()}:",
             "Content-Disposition": f'attachment; filename="{self.name}"',
             # A digest names these bytes for ever; a name, an alias or a number may be deleted or moved.
-            "Cache-Control": "public, max-age=31536000, immutable" if self.forever else "no-cache",
+            "Cache-Control": f"{whose}, max-age=31536000, immutable" if self.forever else "no-cache",
         }
 
 

@@ -10,20 +10,22 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors, openapi, prechecks
+from app.access import Access
 from app.deps import Replayed, Service
 from app.events import EventHub
 from app.metrics import Metrics
-from app.middleware import HeadAsGet, JsonBodyLimit, RequestContext
+from app.middleware import BodyTimeout, HeadAsGet, JsonBodyLimit, RequestContext
 from app.prechecks import Prechecks
-from app.routes import aliases, certificates, health, jobs, modules, networks, samples, teachers, versions
+from app.routes import access, aliases, certificates, health, jobs, modules, networks, samples, teachers, versions
 from app.verifier import Verifier
 from graftery import __version__
 from registry import logs
+from registry.access.guard import Guard
 from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
-ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs)
+ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs, access)
 
 
 class App(FastAPI):
@@ -69,10 +71,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if "inference" in settings.planes:
         from serving.openinference import mount
 
-        direct = mount(app, settings, service.database, service.store)
-        app.infer, app.takes_infer = RequestContext(direct, metrics=service.metrics), direct.takes
+        direct = mount(app, settings, service.database, service.store, service.guard)
+        app.infer, app.takes_infer = _around(direct, service), direct.takes
+    app.add_middleware(BodyTimeout, idle_s=settings.body_idle_s)
+    app.add_middleware(Access, guard=service.guard)
     app.add_middleware(RequestContext, metrics=service.metrics)
     return app
+
+
+def _around(direct: ASGIApp, service: Service) -> ASGIApp:
+    """What surrounds infer requests, as it does all others: see `create_app`."""
+    timed = BodyTimeout(direct, idle_s=service.settings.body_idle_s)
+    return RequestContext(Access(timed, guard=service.guard), metrics=service.metrics)
 
 
 def _service(settings: Settings) -> Service:
@@ -86,6 +96,7 @@ def _service(settings: Settings) -> Service:
         prechecks=Prechecks(store, prechecks.children(settings), max(1, settings.prechecks)),
         hub=EventHub(database),
         metrics=Metrics(database),
+        guard=Guard(settings, database),
         verifying=anyio.CapacityLimiter(settings.verifiers),
     )
 

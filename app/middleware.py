@@ -5,6 +5,7 @@ Plain ASGI: Starlette's BaseHTTPMiddleware would put a queue between a streamed 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import re
@@ -26,6 +27,8 @@ _LEVELS = logging.getLogger("graftery.http")
 
 MAX_JSON_BYTES = 1024**2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_STREAMED = re.compile(r"/v1/(modules|teachers|samples)/[^/]+")
 _QUIET = ("/health", "/metrics")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -115,14 +118,16 @@ def _route_of(scope: Scope) -> str:
 
 
 class JsonBodyLimit:
-    """Caps the bodies that are held in memory: those of POST and PATCH under /v1. Streamed uploads are PUT."""
+    """Caps the bodies that are held in memory: all under /v1, but for those of uploads, which are streamed."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_JSON_BYTES) -> None:
         self.app = app
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = scope["type"] == "http" and scope["method"] in ("POST", "PATCH") and scope["path"].startswith("/v1/")
+        held = scope["type"] == "http" and scope["method"] in _WITH_BODY and scope["path"].startswith("/v1/")
+        if held and scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"]):
+            held = False
         await self.app(scope, self._counted(receive) if held else receive, send)
 
     def _counted(self, receive: Receive) -> Receive:
@@ -138,6 +143,36 @@ class JsonBodyLimit:
             return message
 
         return counted
+
+
+class BodyTimeout:
+    """Ends a request whose body has begun and does not go on: who waits for it holds what it has already."""
+
+    def __init__(self, app: ASGIApp, idle_s: float) -> None:
+        self.app = app
+        self.idle_s = idle_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        waits = scope["type"] == "http" and scope["method"] in _WITH_BODY
+        await self.app(scope, self._timed(receive) if waits else receive, send)
+
+    def _timed(self, receive: Receive) -> Receive:
+        whole = False
+
+        async def timed() -> Message:
+            nonlocal whole
+            if whole:  # what comes now is that the client has gone
+                return await receive()
+            try:
+                async with asyncio.timeout(self.idle_s):
+                    message = await receive()
+            except TimeoutError:
+                gone = f"nothing of the body came for {self.idle_s:g} s"
+                raise HTTPException(408, gone, headers={"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
+            return message
+
+        return timed
 
 
 class HeadAsGet:

@@ -10,6 +10,7 @@ from graftery.errors import Conflict, NotFound
 from graftery.spec.manifest import Kind
 from graftery.spec.names import check_name
 from registry import catalogue
+from registry.access import caller
 from registry.db import Database
 
 
@@ -20,14 +21,15 @@ def check(database: Database, wanted: Mapping[str, tuple[Kind, ...]]) -> None:
 
 
 def check_in(session: Session, wanted: Mapping[str, tuple[Kind, ...]]) -> None:
-    """Refuse names that are not allowed or belong to another kind.
+    """Refuse names that are not allowed, are not the caller's to give, or belong to another kind.
 
     Raises:
         GrafteryError: `name_invalid`.
+        AccessRefused: `forbidden`.
         Conflict: `kind_conflict`, naming the kind that has the name.
     """
     for name, kinds in wanted.items():
-        check_name(name)
+        caller.check_name(check_name(name))
         try:
             row = catalogue.get_module(session, name)
         except NotFound:

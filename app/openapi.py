@@ -27,6 +27,7 @@ TAGS = [
     {"name": "networks", "description": "Composed networks and the transplants that make them"},
     {"name": "jobs", "description": "Long work: state, live events, cancel, retry"},
     {"name": "inference", "description": "Composed networks, asked by the Open Inference Protocol (KServe V2)"},
+    {"name": "access", "description": "Keys and the audit log: for admins, where keys are asked for"},
     {"name": "health", "description": "Whether the service is up, and its figures"},
 ]
 BINARY = "application/octet-stream"

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from app.supervisor import Part, end_all
 from graftery.errors import Conflict, GrafteryError, Unavailable
-from registry.db import upgrade
+from registry.access.guard import check_can_start
+from registry.db import Database, upgrade
 from registry.logs import configure
 from registry.settings import Settings
 
@@ -55,6 +56,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--grpc-port", help="port on which inference answers gRPC too (none); 0 takes a free one")
     parser.add_argument("--workers", help="job workers to start (1)")
     parser.add_argument("--planes", help="what runs here: registry,inference,worker (all of them)")
+    parser.add_argument("--access", choices=["auto", "keys", "open"], help="who may ask (auto)")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     try:
@@ -70,6 +72,7 @@ def _serve(settings: Settings) -> None:
     with _only_one(home), _listen(settings.host, settings.port, "--port") as listening, _signals() as stop:
         (home / "serve.json").unlink(missing_ok=True)  # of one that was killed
         upgrade(settings)
+        _check_access(settings)
         url = _url(listening)
         settings = settings.model_copy(update={"grpc_port": _grpc_port(settings)})
         parts = _parts(settings, home, listening)
@@ -82,6 +85,14 @@ def _serve(settings: Settings) -> None:
         finally:
             (home / "serve.json").unlink(missing_ok=True)
             end_all(parts, _GRACE_S, lambda: len(stop) > 1)
+
+
+def _check_access(settings: Settings) -> None:
+    database = Database(settings.database)
+    try:
+        check_can_start(settings, database)
+    finally:
+        database.dispose()
 
 
 @contextmanager
@@ -161,6 +172,7 @@ def _parts(settings: Settings, home: Path, listening: socket.socket) -> list[Par
         "GRAFTERY_PLANES": ",".join(sorted(settings.planes)),
         "GRAFTERY_WORKERS": str(settings.workers),
         "GRAFTERY_LOG_LEVEL": settings.log_level,
+        "GRAFTERY_ACCESS": settings.access,
     }
     if settings.grpc_port is not None:
         environment["GRAFTERY_GRPC_PORT"] = str(settings.grpc_port)

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from graftery.errors import GrafteryError, InferenceRefused
 from graftery.spec.names import NAME_PATTERN, REFERENCE_PATTERN
+from registry.access.guard import Guard
 from registry.db import Database, check_head
 from registry.settings import Settings
 from registry.store import Store
@@ -256,16 +257,19 @@ async def _options(request: Request) -> dict[str, Any]:
     return found
 
 
-def mount(app: FastAPI, settings: Settings, database: Database, store: Store) -> Direct:
+def mount(
+    app: FastAPI, settings: Settings, database: Database, store: Store, guard: Guard | None = None
+) -> Direct:
     """Add the inference plane to an app: the routes under /v2, and while the app runs, figures for Prometheus and gRPC.
 
     Returns:
         What the app should ask before anything else.
 
     `app.state.serving` is the `Serving` behind the routes; it ends with the app's lifespan. `app.state.grpc_port` is the
-    port on which gRPC answers, None where it does not.
+    port on which gRPC answers, None where it does not. gRPC asks the guard itself; HTTP is guarded by the app around.
     """
     serving = Serving(settings, database, store)
+    door = guard or Guard(settings, database)
     app.state.serving, app.state.grpc_port = serving, None
     app.include_router(router)
     # Any method, so that the app around never answers under /v2 in another form than the protocol's.
@@ -279,7 +283,7 @@ def mount(app: FastAPI, settings: Settings, database: Database, store: Store) ->
         try:
             async with around(app) as state:
                 try:
-                    async with grpc_beside(serving) as app.state.grpc_port:
+                    async with grpc_beside(serving, door) as app.state.grpc_port:
                         yield state
                 finally:
                     serving.close()

@@ -71,12 +71,12 @@ def get_lineage(
 def get_file(request: Request, service: ServiceDep, session: Reading, ref: RefPath, wanted: WantedDep) -> Response:
     """The bytes of a version. The ETag is their sha256; they never change."""
     row = catalogue.resolve(session, ref)
-    file = _file(row, pinned=parse_reference(ref).digest is not None)
+    file = _file(row, pinned=parse_reference(ref).digest is not None, guarded=service.guard.asks)
     return file_answer(service.store, file, wanted, only_headers=request.method == "HEAD")
 
 
-def _file(row: Version, *, pinned: bool) -> File:
+def _file(row: Version, *, pinned: bool, guarded: bool) -> File:
     is_network = row.module.kind == "network"
     name = f"{row.module.name}-{row.number}.{'json' if is_network else 'safetensors'}"
     media_type = "application/json" if is_network else BINARY
-    return File(row.digest, row.blob.size_bytes, name, media_type, forever=pinned)
+    return File(row.digest, row.blob.size_bytes, name, media_type, forever=pinned, guarded=guarded)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from registry.access.guard import Guard
 from serving.service import Serving
 
 
 @asynccontextmanager
-async def grpc_beside(serving: Serving) -> AsyncIterator[int | None]:
+async def grpc_beside(serving: Serving, guard: Guard) -> AsyncIterator[int | None]:
     """Answer gRPC until the block ends, where the settings give it a port; gives that port."""
     port = serving.settings.grpc_port
     if port is None:
@@ -17,5 +18,5 @@ async def grpc_beside(serving: Serving) -> AsyncIterator[int | None]:
         return
     from serving.grpc.server import listening
 
-    async with listening(serving, serving.settings.host, port) as found:
+    async with listening(serving, guard, serving.settings.host, port) as found:
         yield found

@@ -9,8 +9,10 @@ from typing import Any
 import grpc
 import structlog
 
-from graftery.errors import Unavailable
+from graftery.errors import GrafteryError, Unavailable
+from registry.access.guard import Guard
 from serving.grpc import calls, status
+from serving.grpc.access import admit, admitted
 from serving.grpc.messages import SERVICE, Message, message, methods
 from serving.service import Serving
 
@@ -22,7 +24,7 @@ _GRACE_S = 2.0
 
 
 @asynccontextmanager
-async def listening(serving: Serving, host: str, port: int) -> AsyncIterator[int]:
+async def listening(serving: Serving, guard: Guard, host: str, port: int) -> AsyncIterator[int]:
     """Serve until the block ends; gives the port, which is any free one where 0 was asked for.
 
     Raises:
@@ -35,7 +37,7 @@ async def listening(serving: Serving, host: str, port: int) -> AsyncIterator[int
         ("grpc.so_reuseport", 0),
     ]
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((_handlers(serving),))
+    server.add_generic_rpc_handlers((_handlers(serving, guard),))
     try:
         found: int = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
@@ -48,7 +50,7 @@ async def listening(serving: Serving, host: str, port: int) -> AsyncIterator[int
         await server.stop(_GRACE_S)
 
 
-def _handlers(serving: Serving) -> Any:
+def _handlers(serving: Serving, guard: Guard) -> Any:
     found = {}
     for name, method in methods().items():
         forms = {
@@ -56,15 +58,18 @@ def _handlers(serving: Serving) -> Any:
             "response_serializer": message(method.output_type.name).SerializeToString,
         }
         if method.server_streaming:
-            found[name] = grpc.stream_stream_rpc_method_handler(_streamed(serving), **forms)
+            found[name] = grpc.stream_stream_rpc_method_handler(_streamed(serving, guard, name), **forms)
         else:
-            found[name] = grpc.unary_unary_rpc_method_handler(_unary(serving, name, calls.UNARY[name]), **forms)
+            found[name] = grpc.unary_unary_rpc_method_handler(_unary(serving, guard, name), **forms)
     return grpc.method_handlers_generic_handler(SERVICE, found)
 
 
-def _unary(serving: Serving, name: str, call: calls.Call) -> Callable[[Message, calls.Context], Awaitable[Message]]:
+def _unary(serving: Serving, guard: Guard, name: str) -> Callable[[Message, calls.Context], Awaitable[Message]]:
+    call = calls.UNARY[name]
+
     async def answer(request: Message, context: calls.Context) -> Message:
         try:
+            await admit(guard, name, context)
             return await call(serving, request, context)
         except Exception as error:
             return await status.abort(context, error, name)
@@ -72,10 +77,15 @@ def _unary(serving: Serving, name: str, call: calls.Call) -> Callable[[Message, 
     return answer
 
 
-def _streamed(serving: Serving) -> Callable[[AsyncIterator[Message], calls.Context], AsyncIterator[Message]]:
+def _streamed(
+    serving: Serving, guard: Guard, name: str
+) -> Callable[[AsyncIterator[Message], calls.Context], AsyncIterator[Message]]:
     # grpc.aio tells by the function itself, not by what it gives, that it is asynchronous.
     async def answer(requests: AsyncIterator[Message], context: calls.Context) -> AsyncIterator[Message]:
-        async for reply in calls.model_stream_infer(serving, requests, context):
-            yield reply
+        try:
+            async for reply in calls.model_stream_infer(serving, admitted(guard, name, requests, context), context):
+                yield reply
+        except GrafteryError as error:
+            await status.abort(context, error, name)
 
     return answer

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.support.http import code_of
+from app.main import create_app
+from registry.settings import Settings
+from tests.support.http import code_of, in_store
+from tests.support.uvicorn import serving
 
 
 def test_a_request_id_is_made_or_taken_over(client: TestClient) -> None:
@@ -60,3 +67,53 @@ def test_a_chunked_body_is_counted_too(client: TestClient) -> None:
     response = client.post("/v1/collect", content=chunks(), headers={"content-type": "application/json"})
     assert response.status_code == 413
     assert code_of(response) == "request_too_large"
+
+
+@pytest.mark.parametrize("path", ["/v1/modules/cat/aliases/stable", "/v1/keys/ci", "/v1/keys/ci/secret"])
+def test_a_put_that_is_held_in_memory_is_capped(client: TestClient, path: str) -> None:
+    body = b'{"version": ' + b" " * (1024**2 + 1) + b"1}"
+    response = client.put(path, content=body, headers={"content-type": "application/json"})
+    assert code_of(response) == "request_too_large"
+
+
+def test_a_put_of_a_file_is_not(client: TestClient) -> None:
+    assert code_of(client.put("/v1/modules/cat", content=b"x" * (1024**2 + 1))) != "request_too_large"
+
+
+@pytest.fixture
+def impatient(app_settings: Settings) -> FastAPI:
+    planes = frozenset({"registry", "inference"})
+    return create_app(app_settings.model_copy(update={"body_idle_s": 0.3, "planes": planes}))
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        ("POST /v1/collect", b'{"dry_'),
+        ("POST /v1/collect", b""),
+        ("PUT /v1/modules/cat", b"x" * 1000),
+        ("POST /v2/models/cat/infer", b'{"in'),
+    ],
+)
+def test_a_body_that_does_not_go_on_ends_the_request(impatient: FastAPI, line: str, sent: bytes) -> None:
+    with serving(impatient) as server, socket.create_connection(server.address, timeout=10) as connection:
+        head = f"{line} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+        connection.sendall(head.encode() + sent)
+        answer = b""
+        while piece := connection.recv(65536):  # to the end of the connection, which the service closes
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"nothing of the body came for 0.3 s" in answer
+    assert in_store(impatient.state.settings.home) == []
+
+
+def test_a_body_that_comes_slowly_but_comes_is_waited_for(impatient: FastAPI) -> None:
+    body = b'{"dry_run": true}'
+    with serving(impatient) as server, socket.create_connection(server.address, timeout=10) as connection:
+        head = f"POST /v1/collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode())
+        for byte in body[:6]:
+            time.sleep(0.1)
+            connection.sendall(bytes([byte]))
+        connection.sendall(body[6:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 202 ")
