@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import browse, change, precheck, publish, use, verify, work
+from graftery.client.commands import browse, change, keys, precheck, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -46,7 +46,14 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "retry": work.retry,
         "infer": use.infer,
     },
-    "The service": {"serve": use.serve, "health": browse.health, "collect": work.collect},
+    "The service": {"serve": use.serve, "health": browse.health, "collect": work.collect, "audit": keys.audit},
+}
+KEYS: dict[str, Callable[..., Any]] = {
+    "create": keys.create,
+    "list": keys.list_keys,
+    "rotate": keys.rotate,
+    "revoke": keys.revoke,
+    "save": keys.save,
 }
 
 
@@ -77,6 +84,10 @@ def _application() -> typer.Typer:
     for panel, verbs in GROUPS.items():
         for name, verb in verbs.items():
             application.command(name, rich_help_panel=panel)(verb)
+    below = typer.Typer(no_args_is_help=True, help="Keys: who may do what.")
+    for name, verb in KEYS.items():
+        below.command(name)(verb)
+    application.add_typer(below, name="keys", rich_help_panel="The service")
     return application
 
 

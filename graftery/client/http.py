@@ -16,6 +16,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from graftery.client.access import AccessVerbs
 from graftery.client.answers import parse
 from graftery.client.certifying import CertificateVerbs
 from graftery.client.inference import InferenceVerbs
@@ -24,12 +25,13 @@ from graftery.client.transport import Transport
 from graftery.spec.wire import Health
 
 
-class Client(CertificateVerbs, JobVerbs, InferenceVerbs):
+class Client(CertificateVerbs, JobVerbs, InferenceVerbs, AccessVerbs):
     """Speaks with one service; keeps its connections until it is closed. One thread at a time.
 
     Args:
         url: of the service; by default GRAFTERY_URL, else http://127.0.0.1:8080.
-        api_key: sent as a bearer token; by default GRAFTERY_API_KEY.
+        api_key: sent as a bearer token; by default GRAFTERY_API_KEY, else the one that `graftery keys save` keeps for
+            this service.
     """
 
     def __init__(self, url: str | None = None, api_key: str | None = None) -> None:

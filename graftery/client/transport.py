@@ -14,6 +14,7 @@ import httpx
 
 from graftery import __version__
 from graftery.client.answers import refusal
+from graftery.client.credentials import key_for
 from graftery.errors import ServiceError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -27,7 +28,7 @@ class Transport:
     """Sends requests to one service.
 
     A request is sent again where that is safe (it changes nothing, or carries an Idempotency-Key) and can help: the
-    connection broke before an answer came, or the service said 503 with a Retry-After.
+    connection broke before an answer came, or the service said 429 or 503 with a Retry-After.
     """
 
     def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
@@ -38,7 +39,7 @@ class Transport:
             parsed = httpx.URL("")
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise ServiceError(f"{self.url!r} is not an address", hint=f"write it like {DEFAULT_URL}")
-        key = api_key or os.environ.get("GRAFTERY_API_KEY")
+        key = api_key or os.environ.get("GRAFTERY_API_KEY") or key_for(self.url)
         headers = {"User-Agent": f"graftery/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
         # A proxy from the environment must not see what goes to this machine itself.
         self._http = httpx.Client(
@@ -127,7 +128,7 @@ def broke(error: ServiceError) -> bool:
 
 
 def _comes_back(response: httpx.Response) -> bool:
-    return response.status_code == 503 and "Retry-After" in response.headers
+    return response.status_code in {429, 503} and "Retry-After" in response.headers
 
 
 def _retry_after_s(response: httpx.Response) -> float:

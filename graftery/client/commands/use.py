@@ -51,6 +51,7 @@ def infer(
 
 
 def serve(
+    *,
     home: Annotated[Path | None, typer.Option(help="Where data are kept; by default your data directory.")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen at; by default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="By default 8080; 0: a free one.")] = None,
@@ -58,6 +59,9 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Where inference answers gRPC too; by default it does not.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Job workers; by default 1.")] = None,
+    access: Annotated[
+        str | None, typer.Option(help="Who may ask: keys, open (everybody), or auto: keys where others reach it.")
+    ] = None,
 ) -> None:
     """Start the service: registry, inference and job workers. Ctrl-C ends all of it.
 
@@ -68,6 +72,7 @@ def serve(
       graftery serve --home ./data --port 9000
     """
     given = {"--home": home, "--host": host, "--port": port, "--grpc-port": grpc_port, "--workers": workers}
+    given["--access"] = access
     options = [text for key, value in given.items() if value is not None for text in (key, str(value))]
     sys.stdout.flush()
     # Exec, not a child: signals and the exit code are the service's own. -P: a folder `app` here is not ours.

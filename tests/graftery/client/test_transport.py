@@ -6,8 +6,8 @@ import time
 import pytest
 
 from graftery.client.transport import DEFAULT_URL, Transport, broke
-from graftery.errors import NotFound, ServiceError, Unavailable
-from tests.support.scripted import Answer, Asked, as_json, problem, scripted
+from graftery.errors import AccessRefused, NotFound, ServiceError, Unavailable
+from tests.support.scripted import Answer, Asked, Script, as_json, problem, scripted
 
 
 def test_nothing_answers() -> None:
@@ -115,3 +115,33 @@ def test_a_refusal_of_a_stream_is_read() -> None:
         transport.stream("/file", {}),
     ):
         pass
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthenticated"), (403, "forbidden")])
+def test_a_refused_key_is_an_error_of_its_own_under_both_planes(status: int, code: str) -> None:
+    script: Script = {
+        "GET /v1/x": lambda _: problem(code, status),
+        "GET /v2/x": lambda _: as_json({"error": "no"}, status),
+    }
+    with scripted(script) as server, Transport(server.url) as transport:
+        for path in ("/v1/x", "/v2/x"):
+            with pytest.raises(AccessRefused) as caught:
+                transport.get(path)
+            assert caught.value.code == code
+
+
+def test_too_many_requests_are_sent_again_when_the_service_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+
+    def answer(asked: Asked) -> Answer:
+        return problem("rate_limited", 429) if asked.nth == 1 else as_json({})
+
+    def told(asked: Asked) -> Answer:
+        found = answer(asked)
+        found.headers["Retry-After"] = "7"
+        return found
+
+    with scripted({"GET /v1/x": told}) as server, Transport(server.url) as transport:
+        assert transport.get("/v1/x").status_code == 200
+    assert waited[0] == 7.0
