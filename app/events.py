@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -62,7 +62,7 @@ class EventHub:
         """How many jobs somebody listens to."""
         return len(self._feeds)
 
-    async def follow(self, job_id: str, seq: int) -> AsyncIterator[JobEvent]:
+    async def follow(self, job_id: str, seq: int) -> AsyncGenerator[JobEvent]:
         """The job's events after `seq`, as they happen; ends after the one that says the job has ended."""
         with self._watched(job_id) as feed:
             while True:

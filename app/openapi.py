@@ -62,6 +62,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (ProblemDocument, JobEvent):  # named by routes that do not return them as they are
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         found["components"]["schemas"][model.__name__] = schema
+    # Where keys are asked for, which is the service's setting; `{}`: where they are not.
+    found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    found["security"] = [{"key": []}, {}]
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
@@ -14,8 +16,9 @@ from sse_starlette import EventSourceResponse
 from app.deps import Cursor, Limit, Posting, Reading, Service, ServiceDep, Work, link_next
 from app.errors import problems
 from app.events import as_sse
-from graftery.spec.wire import CollectRequest, EventType, JobKind, JobOut, JobState, Page, TransplantsOut
+from graftery.spec.wire import CollectRequest, EventType, JobEvent, JobKind, JobOut, JobState, Page, TransplantsOut
 from registry import jobs, queue
+from registry.access.caller import caller
 from registry.models import Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -93,6 +96,7 @@ def get_job(session: Reading, id: JobId) -> JobOut:
 
 @router.get("/jobs/{id}/events", response_class=EventSourceResponse, responses={**problems("not_found"), **EVENTS})
 async def get_job_events(
+    request: Request,
     service: ServiceDep,
     id: JobId,
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="Resume after this event")] = 0,
@@ -100,8 +104,21 @@ async def get_job_events(
     """The job's events from the first (or after Last-Event-ID) and then as they happen."""
     if await run_in_threadpool(_is_over, service, id, last_event_id):
         return Response(status_code=204)
-    events = (as_sse(event) async for event in service.hub.follow(id, last_event_id))
-    return EventSourceResponse(events, ping=HEARTBEAT_S, send_timeout=60)
+    events = service.hub.follow(id, last_event_id)
+    if caller().key_id is not None:
+        events = _while_taken(service, request.headers.get("authorization"), events)
+    return EventSourceResponse((as_sse(event) async for event in events), ping=HEARTBEAT_S, send_timeout=60)
+
+
+async def _while_taken(
+    service: Service, authorization: str | None, events: AsyncGenerator[JobEvent]
+) -> AsyncGenerator[JobEvent]:
+    """The events, until the key that asked for them is taken back."""
+    async with aclosing(events):
+        async for event in events:
+            if not await service.guard.still(authorization):
+                return
+            yield event
 
 
 def _is_over(service: Service, id: str, seq: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from graftery.errors import AccessRefused, Conflict
+from graftery.errors import AccessRefused, Conflict, GrafteryError
 from graftery.spec.access import SCOPES, Scope
 from registry.access import keys, tokens
 from registry.access.caller import ANYBODY, Caller, check_scope
@@ -63,6 +63,14 @@ class Guard:
             check_scope(caller, scopes, what)
         await self._rates.hit(_kind(scopes), caller.key_id or address or "")
         return caller
+
+    async def still(self, authorization: str | None) -> bool:
+        """Whether a key that was admitted is taken now: for answers that go on for long."""
+        try:
+            await self._known(bearer(authorization), "")
+        except GrafteryError:
+            return False
+        return True
 
     async def _known(self, token: str | None, address: str) -> Caller:
         if token is None:
