@@ -39,7 +39,7 @@ check: venv  ## Formatting, lint, types, floors, documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/contract/test_house.py tests/contract/test_errors.py tests/contract/test_deployment.py
+	$(BIN)/python -m pytest -q tests/contract/test_house.py tests/contract/test_errors.py tests/contract/test_deployment.py tests/contract/test_security.py
 
 DATA ?= $(GRAFTERY_DATA)
 bench-transplant: venv  ## The table on CIFAR-10, CamVid and digits (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
