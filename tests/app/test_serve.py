@@ -191,3 +191,12 @@ def test_workers_are_a_plane(tmp_path: Path, planes: str, workers: int) -> None:
 def test_one_gpu_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [_gpu(i)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "6", "4"]
+
+
+def test_who_may_ask_is_told_to_every_part(tmp_path: Path) -> None:
+    settings = serve._settings(["--access", "keys", "--host", "0.0.0.0"])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        parts = serve._parts(settings, tmp_path, listening)
+    told = {part._environment["GRAFTERY_ACCESS"] for part in parts}
+    assert told == {"keys"}
+    assert {part._environment["GRAFTERY_HOST"] for part in parts} == {"0.0.0.0"}

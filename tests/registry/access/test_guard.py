@@ -151,6 +151,20 @@ def test_requests_are_counted_by_key_and_by_scope(database: Database, settings: 
     admit(door, second.secret, frozenset({"read"}))
 
 
+def test_where_keys_are_not_asked_for_requests_are_counted_by_address(database: Database, settings: Settings) -> None:
+    door = guard(database, settings, access="open", rates={"infer": "2/minute"})
+
+    def code(address: str) -> str:
+        try:
+            run(door.admit(None, address, ASK, "x"))
+        except Unavailable as error:
+            return error.code
+        return ""
+
+    assert [code("10.0.0.1") for _ in range(3)] == ["", "", "rate_limited"]
+    assert code("10.0.0.2") == ""
+
+
 def test_without_a_database_nobody_comes_in(database: Database, settings: Settings) -> None:
     made = make(database, "infer")
     away = Database("postgresql://nobody@127.0.0.1:9/none?connect_timeout=1")

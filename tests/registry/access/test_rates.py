@@ -55,6 +55,12 @@ def test_where_nothing_can_be_counted_nobody_is_refused() -> None:
     assert asyncio.run(taken(Rates({"infer": "1/minute"}, "redis://127.0.0.1:9"), 3)) == 3
 
 
+def test_rates_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFTERY_RATES", '{"infer": "100/second", "push": "60 per minute"}')
+    assert Settings().rates == {"infer": "100/second", "push": "60 per minute"}
+    assert asyncio.run(taken(Rates({**Settings().rates}), 61, kind="push")) == 60
+
+
 def test_rates_that_cannot_be_read_are_refused() -> None:
     with pytest.raises(ValidationError):
         Settings(rates={"infer": "many"})
