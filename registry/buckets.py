@@ -26,17 +26,17 @@ class BucketDriver:
 
     def __init__(self, url: str, cache: Path) -> None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
-        self._store = S3Store.from_url(url, client_options={"allow_http": endpoint.startswith("http://")})
+        self.objects = S3Store.from_url(url, client_options={"allow_http": endpoint.startswith("http://")})
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)
 
     def publish(self, path: Path, digest: str, size_bytes: int) -> None:
         # Known bytes are sent again: S3 has no other way to make an object young, and `free` looks at the age.
-        obstore.put(self._store, key_of(digest), path)
+        obstore.put(self.objects, key_of(digest), path)
 
     def stat(self, digest: str) -> Stored | None:
         try:
-            meta = obstore.head(self._store, key_of(digest))
+            meta = obstore.head(self.objects, key_of(digest))
         except FileNotFoundError:
             return None
         return Stored(digest, meta["size"], _age_s(meta["last_modified"]))
@@ -45,7 +45,7 @@ class BucketDriver:
         if start >= end:
             return iter(())
         try:
-            found = obstore.get(self._store, key_of(digest), options={"range": (start, end)})
+            found = obstore.get(self.objects, key_of(digest), options={"range": (start, end)})
         except FileNotFoundError:
             raise missing(digest) from None
         return (bytes(chunk) for chunk in found.stream(min_chunk_size=READ_BYTES))
@@ -79,12 +79,12 @@ class BucketDriver:
         found = self.stat(digest)
         if found is None or found.age_s <= older_than_s:
             return None
-        obstore.delete(self._store, key_of(digest))
+        obstore.delete(self.objects, key_of(digest))
         (self._cache / key_of(digest)).unlink(missing_ok=True)
         return found.size_bytes
 
     def stored(self) -> Iterator[Stored]:
-        for batch in obstore.list(self._store, prefix="sha256"):
+        for batch in obstore.list(self.objects, prefix="sha256"):
             for meta in batch:
                 yield Stored(meta["path"].rsplit("/", 1)[-1], meta["size"], _age_s(meta["last_modified"]))
 

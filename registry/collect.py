@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from registry import idempotency, jobs
+from registry import catalogue, idempotency, jobs
 from registry.catalogue import blobs
 from registry.db import Database
 from registry.drivers import Stored
@@ -26,12 +26,12 @@ def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -
         dry_run: count, but remove nothing.
 
     Returns:
-        `freed_bytes` and `freed` (how many), `kept_bytes` and `kept`, `swept` (staged files), `dry_run`.
+        `freed_bytes` and `freed` (how many), `kept_bytes` and `kept`, `swept` (staged files and abandoned uploads), `dry_run`.
     """
     with db.lock("collect"):
         freed = _unnamed(db, store, grace_s, dry_run) | _orphans(db, store, grace_s, dry_run)
         kept = [found for found in store.stored() if found.digest not in freed]
-        swept = 0 if dry_run else store.sweep(grace_s)
+        swept = 0 if dry_run else store.sweep(grace_s) + sweep_uploads(db, store, grace_s)
         if not dry_run:
             with db.transaction() as session:
                 idempotency.forget_old(session)
@@ -87,6 +87,20 @@ def _orphans(db: Database, store: Store, grace_s: float, dry_run: bool) -> dict[
             if size is not None:
                 freed[found.digest] = size
     return freed
+
+
+def sweep_uploads(db: Database, store: Store, grace_s: float) -> int:
+    """Drop uploads in pieces that have expired, and pieces that a crash left without a row; how many uploads."""
+    with db.transaction() as session:
+        gone = catalogue.forget_expired(session)
+    old = (kept.upload for kept in store.uploads() if kept.age_s > grace_s)
+    while batch := list(islice(old, _BATCH)):
+        with db.read() as session:
+            known = catalogue.known_uploads(session, batch)
+        gone += [upload for upload in batch if upload not in known]
+    for upload in set(gone):
+        store.drop_upload(upload)
+    return len(set(gone))
 
 
 def _without_row(db: Database, batch: list[Stored]) -> Iterator[Stored]:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from graftery.spec.access import Scope
-from graftery.spec.limits import Limits
+from graftery.spec.limits import GIB, MIB, Limits
 
 Plane = Literal["registry", "inference", "worker"]
 
@@ -63,6 +63,17 @@ class Settings(BaseSettings):
         3.0, ge=0, le=60, description="How long an answer waits for its pre-check; what takes longer is asked for later"
     )
     free_bytes: int = Field(64 * 1024**2, ge=0, description="Refuse an upload that would leave less free than this")
+
+    upload_part_bytes: int = Field(
+        8 * MIB, ge=1, le=GIB, description="Of an upload in pieces: what is held in memory, and lost at most by a break"
+    )
+    upload_expires_s: float = Field(
+        24 * 3600.0, gt=0, description="An upload in pieces to which nothing came for so long is given up"
+    )
+    quota_bytes: int | None = Field(None, ge=0, description="What a namespace may keep; by default there is no bound")
+    quotas: dict[str, int] = Field(
+        {}, description='JSON: what some namespaces may keep, in place of quota_bytes; "" is that of names without one'
+    )
 
     lease_s: float = Field(15.0, gt=0, description="A job whose worker is silent for this long is taken by another")
     heartbeat_s: float = Field(1.0, gt=0)
@@ -120,6 +131,10 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'graftery.db'}"
+
+    def quota(self, namespace: str) -> int | None:
+        """What a namespace may keep, in bytes; None: there is no bound."""
+        return self.quotas.get(namespace, self.quota_bytes)
 
     @property
     def asks_for_keys(self) -> bool:

@@ -2,6 +2,7 @@
 
 sha256/ab/cd/HASH     published bytes (a local folder, or objects in a bucket)
 staging/*             files on their way in; what a crash leaves is swept
+uploads/*             what has come of uploads that come in pieces (registry/pieces.py)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import BinaryIO
 from graftery.errors import StoreError
 from registry.buckets import BucketDriver
 from registry.drivers import Driver, FolderDriver, Stored, missing
+from registry.pieces import BucketPieces, FolderPieces, Kept, Piece, Pieces
 from registry.settings import Settings
 
 CHUNK_BYTES = 1024 * 1024
@@ -38,14 +40,14 @@ class Blob:
 class Staging:
     """A file on its way into the store. `path` can be read by others once `finish` was called."""
 
-    def __init__(self, path: Path, file: BinaryIO, driver: Driver, free_bytes: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, driver: Driver, free_bytes: int, blob: Blob | None = None) -> None:
         self.path = path
         self._file = file
         self._driver = driver
         self._free_bytes = free_bytes
         self._hash = hashlib.sha256()
         self._size = 0
-        self._blob: Blob | None = None
+        self._blob = blob
 
     def write(self, data: bytes | memoryview) -> None:
         """Append.
@@ -100,10 +102,12 @@ class Store:
         self._free_bytes = settings.free_bytes
         if url.startswith("s3://"):
             scratch = settings.home / "store"
-            self._driver: Driver = BucketDriver(url, scratch / "cache")
+            bucket = BucketDriver(url, scratch / "cache")
+            self._driver: Driver = bucket
+            self._pieces: Pieces = BucketPieces(bucket.objects)
         else:
             scratch = Path(url.removeprefix("file://"))
-            self._driver = FolderDriver(scratch)
+            self._driver, self._pieces = FolderDriver(scratch), FolderPieces(scratch)
         self.staging = scratch / "staging"
         self.staging.mkdir(parents=True, exist_ok=True)
 
@@ -125,6 +129,49 @@ class Store:
             yield staging
         finally:
             staging.discard()
+
+    def open_upload(self, upload: str, size_bytes: int) -> None:
+        """Begin to keep the pieces of an upload.
+
+        Raises:
+            StoreError: `store_full`: there is no room for all of it.
+        """
+        with _full_is_an_error():
+            require_free(self.staging, self._free_bytes + size_bytes)
+            self._pieces.open(upload)
+
+    def write_piece(self, upload: str, start: int, data: bytes) -> None:
+        """Keep a piece; when this returns, it survives a loss of power.
+
+        Raises:
+            NotFound: the upload was dropped.
+            StoreError: `store_full`.
+        """
+        with _full_is_an_error():
+            require_free(self.staging, self._free_bytes + len(data))
+            self._pieces.write(upload, start, data)
+
+    @contextmanager
+    def assembled(self, upload: str, pieces: Sequence[Piece]) -> Iterator[Staging]:
+        """The upload as a finished staging file. Its pieces stay until `drop_upload`, so that this can be done again.
+
+        Raises:
+            StoreError: a piece is lost, or `store_full`.
+        """
+        with self.scratch() as folder, _full_is_an_error():
+            path = folder / "whole"
+            self._pieces.assemble(upload, pieces, path)
+            with path.open("rb") as file:
+                blob = Blob(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+                yield Staging(path, file, self._driver, self._free_bytes, blob)
+
+    def drop_upload(self, upload: str) -> None:
+        """Forget the pieces of an upload."""
+        self._pieces.drop(upload)
+
+    def uploads(self) -> Iterator[Kept]:
+        """Every upload of which something is kept."""
+        return self._pieces.kept()
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from registry.db import Database, upgrade
 from registry.models import Base
 from registry.settings import Settings
 from tests.support import servers
+from tests.support.s3 import bucket_url, s3_endpoint  # noqa: F401  (fixtures)
 from tests.support.service import service  # noqa: F401  (a fixture)
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")

@@ -45,8 +45,9 @@ _CODES: dict[type[GrafteryError], str] = {
     SamplesRefused: "samples_invalid",
     TrainingFailed: "diverged out_of_memory crashed job_failed frozen_changed",
     NotFound: "not_found yanked",
-    Conflict: "conflict kind_conflict has_dependents job_state idempotency_conflict precondition_failed",
-    StoreError: "store_full store_corrupt digest_mismatch",
+    Conflict: "conflict kind_conflict has_dependents job_state idempotency_conflict precondition_failed "
+    "upload_offset upload_incomplete tus_version",
+    StoreError: "store_full store_corrupt digest_mismatch quota_exceeded",
     InferenceRefused: "inference_invalid",
     AccessRefused: "unauthenticated forbidden",
     Unavailable: "not_ready unavailable rate_limited",

@@ -62,3 +62,9 @@ def check_name(text: str, *, what: str = "name", pattern: str = NAME_PATTERN) ->
             hint="use letters, digits, '.', '_' and '-', and start with a letter or digit",
         )
     return text
+
+
+def namespace_of(name: str) -> str:
+    """What stands before the first dot of a name; empty where there is none."""
+    before, dot, _ = name.partition(".")
+    return before if dot else ""

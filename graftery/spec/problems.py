@@ -73,6 +73,10 @@ PROBLEMS: dict[str, Problem] = {
     "method_not_allowed": Problem(405, "The method is not allowed here"),
     "range_invalid": Problem(416, "The range is outside the file"),
     "unsupported_media_type": Problem(415, "The content type is not supported"),
+    "upload_offset": Problem(409, "The bytes do not begin where the upload stands"),
+    "tus_version": Problem(412, "This version of tus is not spoken here"),
+    "upload_incomplete": Problem(409, "Bytes of the upload are missing"),
+    "quota_exceeded": Problem(413, "The namespace's quota does not allow it"),
     "store_full": Problem(507, "The disk is full"),
     "store_corrupt": Problem(500, "The bytes do not verify"),
     # Inference.

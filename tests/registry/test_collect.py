@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import select, update
 
 from graftery.spec.certificate import DeviceClass
+from graftery.spec.uploading import UploadRequest
 from registry import catalogue, idempotency, jobs
 from registry.catalogue import blobs
 from registry.clock import from_now
 from registry.collect import collect, discard
 from registry.db import Database
 from registry.models import BlobRow, IdempotencyKey
+from registry.pieces import Piece
 from registry.settings import Settings
 from registry.store import Blob, Store
 from tests.support.crowd import in_threads
@@ -296,3 +298,29 @@ def test_a_publish_after_the_candidates_were_read(
     assert collect(database, store, HOUR_S)["freed"] == 0
     assert store.exists(blob.digest)
     assert rows(database) == {blob.digest}
+
+
+class TestUploadsInPieces:
+    def begin(self, database: Database, store: Store, expires_s: float) -> str:
+        request = UploadRequest(name="cat", size_bytes=4, digest="ab" * 32)
+        with database.transaction() as session:
+            upload = catalogue.begin_upload(session, request, 4, expires_s)[0].id
+            store.open_upload(upload, 4)
+            store.write_piece(upload, 0, b"some")
+            catalogue.note_piece(session, upload, Piece(0, 4), expires_s)
+        return upload
+
+    def test_what_expired_is_dropped(self, database: Database, store: Store) -> None:
+        self.begin(database, store, -1.0)
+        kept = self.begin(database, store, HOUR_S)
+        assert collect(database, store, HOUR_S, dry_run=True)["swept"] == 0
+        assert collect(database, store, HOUR_S)["swept"] == 1
+        assert [each.upload for each in store.uploads()] == [kept]
+        with database.read() as session:
+            assert catalogue.pieces_of(session, kept) == [Piece(0, 4)]
+
+    def test_pieces_without_a_row_go_after_the_grace_time(self, database: Database, store: Store) -> None:
+        store.open_upload("0" * 32, 4)
+        assert collect(database, store, HOUR_S)["swept"] == 0
+        assert collect(database, store, -10.0)["swept"] == 1
+        assert list(store.uploads()) == []
