@@ -16,7 +16,19 @@ from app.events import EventHub
 from app.metrics import Metrics
 from app.middleware import BodyTimeout, HeadAsGet, JsonBodyLimit, RequestContext
 from app.prechecks import Prechecks
-from app.routes import access, aliases, certificates, health, jobs, modules, networks, samples, teachers, versions
+from app.routes import (
+    access,
+    aliases,
+    certificates,
+    health,
+    jobs,
+    modules,
+    networks,
+    samples,
+    teachers,
+    uploads,
+    versions,
+)
 from app.verifier import Verifier
 from graftery import __version__
 from registry import logs
@@ -25,7 +37,7 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
-ROUTERS = (modules, versions, certificates, aliases, teachers, samples, networks, jobs, access)
+ROUTERS = (modules, versions, certificates, aliases, teachers, samples, uploads, networks, jobs, access)
 
 
 class App(FastAPI):

@@ -28,7 +28,7 @@ _LEVELS = logging.getLogger("graftery.http")
 MAX_JSON_BYTES = 1024**2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_STREAMED = re.compile(r"/v1/(modules|teachers|samples)/[^/]+")
+_STREAMED = re.compile(r"PUT /v1/(modules|teachers|samples)/[^/]+|PUT /v1/uploads/[^/]+/parts/[^/]+|PATCH /v1/uploads/[^/]+")
 _QUIET = ("/health", "/metrics")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -126,7 +126,7 @@ class JsonBodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         held = scope["type"] == "http" and scope["method"] in _WITH_BODY and scope["path"].startswith("/v1/")
-        if held and scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"]):
+        if held and _STREAMED.fullmatch(f"{scope['method']} {scope['path']}"):
             held = False
         await self.app(scope, self._counted(receive) if held else receive, send)
 

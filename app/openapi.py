@@ -24,6 +24,7 @@ TAGS = [
     {"name": "aliases", "description": "Movable names of versions, with their history and a rollback"},
     {"name": "teachers", "description": "Whole nets, cut into a category module and task modules at the upload"},
     {"name": "samples", "description": "Sample sets, labelled or not"},
+    {"name": "uploads", "description": "Uploads in pieces that outlive a connection, and bytes that need not be sent"},
     {"name": "networks", "description": "Composed networks and the transplants that make them"},
     {"name": "jobs", "description": "Long work: state, live events, cancel, retry"},
     {"name": "inference", "description": "Composed networks, asked by the Open Inference Protocol (KServe V2)"},
@@ -33,9 +34,9 @@ TAGS = [
 BINARY = "application/octet-stream"
 
 
-def binary_body(what: str) -> dict[str, Any]:
+def binary_body(what: str, media_type: str = BINARY) -> dict[str, Any]:
     """`openapi_extra` for a route that takes a file's bytes as they are."""
-    content = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {"requestBody": {"required": True, "description": what, "content": content}}
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.arrivals import keep_quota
+from app.deps import Service
 from app.verifier import Checked, Split
 from graftery.errors import Conflict
 from graftery.spec.manifest import Kind, NetworkParts, Role
 from graftery.spec.wire import TeacherOut, VersionOut
 from registry import catalogue
-from registry.db import Database
 from registry.models import Version
-from registry.store import Blob, Staging, Store
+from registry.store import Blob, Store
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,26 @@ def names_of(name: str, outputs: Iterable[str]) -> dict[str, tuple[Kind, ...]]:
     return found
 
 
-def store_parts(store: Store, teacher: Staging, split: Split) -> Blobs:
-    """Bytes first: put every part into the store."""
+def store_parts(store: Store, teacher: Callable[[], Blob], split: Split) -> Blobs:
+    """Bytes first: put every part into the store; `teacher` does it for the net's own file."""
     category = store.put_file(split.category.path)
     tasks = {output: store.put_file(task.path) for output, task in split.tasks.items()}
     networks = {
         output: store.put_bytes(catalogue.compose_document(NetworkParts(category=category.digest, task=task.digest)))
         for output, task in tasks.items()
     }
-    return Blobs(teacher.publish(), category, tasks, networks)
+    return Blobs(teacher(), category, tasks, networks)
 
 
 def publish(
-    database: Database, name: str, split: Split, blobs: Blobs, description: str | None
+    service: Service, name: str, split: Split, blobs: Blobs, description: str | None, *, upload: str | None = None
 ) -> tuple[TeacherOut, bool]:
-    """Rows second, all in one transaction. Gives what was published, and whether any of it is new."""
-    with database.transaction() as session:
+    """Rows second, all in one transaction. Gives what was published, and whether any of it is new.
+
+    Args:
+        upload: whose pieces the net was put together from.
+    """
+    with service.database.transaction() as session:
         publisher = _Publisher(session)
         teacher = publisher.file(f"{name}-teacher", split.teacher, blobs.teacher)
         above: list[tuple[Role, int]] = [("teacher", teacher.id)]
@@ -78,6 +83,8 @@ def publish(
             tasks={output: publisher.out(row) for output, row in tasks.items()},
             networks={output: publisher.out(row) for output, row in networks.items()},
         )
+        if publisher.created:
+            keep_quota(session, service.settings, name, upload)
         return out, publisher.created
 
 

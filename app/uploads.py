@@ -1,5 +1,7 @@
 """An upload: stream the body to the store's staging, check it in a child process, publish the bytes, then the row.
 
+In place of a body a request may name bytes that are there: an upload that came in pieces (`app.arrivals`), or a digest.
+
 Nothing is held in memory, no transaction is open while the body streams or the file is checked, and whatever ends the
 request early (a refusal, a full disk, a client that hangs up) leaves nothing staged.
 """
@@ -16,13 +18,15 @@ from functools import partial
 from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 import anyio
-from fastapi import Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 
+from app.arrivals import Received, check_quota, keep_quota, of_store, of_upload
 from app.deps import Service
 from graftery.errors import GrafteryError
 from graftery.spec.limits import MIB
 from graftery.spec.manifest import Kind
+from graftery.spec.names import DIGEST_PATTERN
 from graftery.spec.wire import Tag, VersionOut
 from registry import catalogue
 from registry.store import Blob, Staging
@@ -58,25 +62,66 @@ class Publication(TypedDict):
 
 
 @dataclass(frozen=True)
-class Received:
-    """A body that is staged and has the digest that was promised."""
+class There:
+    """Bytes that are there already, and that a request names in place of a body."""
 
-    staging: Staging
-    blob: Blob
+    upload: str | None
+    digest: str | None
+
+
+def _there(
+    upload: Annotated[
+        str | None,
+        Query(pattern="^[0-9a-f]{32}$", description="No body: publish this upload, all of whose parts have come"),
+    ] = None,
+    digest: Annotated[
+        str | None,
+        Query(pattern=f"^{DIGEST_PATTERN}$", description="No body: publish these bytes, which the namespace has"),
+    ] = None,
+) -> There:
+    if upload is not None and digest is not None:
+        raise GrafteryError("both upload and digest are given", code="request_invalid", hint="give one of them")
+    return There(upload, digest)
+
+
+ThereDep = Annotated[There, Depends(_there)]
 
 
 @asynccontextmanager
-async def received(request: Request, service: Service) -> AsyncIterator[Received]:
-    """Stream the request's body to staging; what is not published by the end of the block is removed.
+async def received(request: Request, service: Service, name: str, there: There) -> AsyncIterator[Received]:
+    """The file that the request sends or names; what is not published by the end of the block is removed.
+
+    Raises:
+        GrafteryError: `request_invalid` where there is a body and is not to be; what the three ways raise.
+    """
+    if there.upload is None and there.digest is None:
+        async with _of_body(request, service, name) as found:
+            yield found
+        return
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        with unread_body(request):
+            raise GrafteryError("there is a body, and it is not needed", code="request_invalid", hint="send none")
+    if there.upload is not None:
+        async with of_upload(service, name, there.upload) as found:
+            yield found
+    elif there.digest is not None:
+        yield await run_in_threadpool(of_store, service, name, there.digest)
+
+
+@asynccontextmanager
+async def _of_body(request: Request, service: Service, name: str) -> AsyncIterator[Received]:
+    """Stream the request's body to staging.
 
     Raises:
         GrafteryError: `unsupported_media_type`, `file_too_large`, `digest_mismatch`, `request_invalid`.
-        StoreError: `store_full`.
+        StoreError: `store_full`, `quota_exceeded`.
         ClientDisconnect: the client hung up.
     """
     limit = service.settings.limits.file_bytes
     with unread_body(request):
         promised = _check_headers(request, limit)
+        stated = request.headers.get("content-length", "")
+        await run_in_threadpool(check_quota, service, name, int(stated) if stated.isdecimal() else 0, promised)
     async with contextmanager_in_threadpool(service.store.stage()) as staging:
         with unread_body(request):
             blob = await _stream(request, staging, limit)
@@ -86,7 +131,7 @@ async def received(request: Request, service: Service) -> AsyncIterator[Received
                 code="digest_mismatch",
                 hint="the body was changed or cut on its way: send it again",
             )
-        yield Received(staging, blob)
+        yield Received(staging.path, blob, staging.publish)
 
 
 async def _stream(request: Request, staging: Staging, limit: int) -> Blob:
@@ -166,12 +211,14 @@ async def check(
     return await anyio.to_thread.run_sync(partial(question, *args, **kwargs), limiter=service.verifying)
 
 
-async def published(service: Service, **fields: Unpack[Publication]) -> Response:
+async def published(service: Service, received: Received, **fields: Unpack[Publication]) -> Response:
     """Publish in one transaction: 201 for a new version, 200 for one that was there."""
 
     def publish() -> tuple[VersionOut, bool]:
         with service.database.transaction() as session:
             row, created = catalogue.publish(session, **fields)
+            if created:
+                keep_quota(session, service.settings, fields["name"], received.upload)
             return catalogue.version_out(session, row), created
 
     version, created = await run_in_threadpool(publish)

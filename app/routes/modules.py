@@ -12,7 +12,7 @@ from app.deps import Cursor, Limit, NamePath, Reading, ServiceDep, Writing, link
 from app.errors import problems
 from app.openapi import binary_body
 from app.ranges import matches
-from app.uploads import DescriptionQuery, DigestHeader, TagQuery, check, published, received, unread_body
+from app.uploads import DescriptionQuery, DigestHeader, TagQuery, ThereDep, check, published, received, unread_body
 from graftery.errors import GrafteryError
 from graftery.spec.manifest import FILE_KINDS, Kind
 from graftery.spec.wire import ModuleOut, ModulePatch, Page, VersionOut
@@ -30,6 +30,9 @@ UPLOAD_REFUSALS = (
     "file_too_large",
     "unsupported_media_type",
     "store_full",
+    "quota_exceeded",
+    "not_found",
+    "upload_incomplete",
     "unavailable",
 )
 UPLOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -122,6 +125,7 @@ async def upload_module(
     name: NamePath,
     description: DescriptionQuery = None,
     tag: TagQuery = None,
+    there: ThereDep,
     repr_digest: DigestHeader = None,
 ) -> Response:
     """Upload a module file: a category, a task, an adapter, or a teacher net that is not to be cut.
@@ -130,18 +134,19 @@ async def upload_module(
     """
     with unread_body(request):
         await run_in_threadpool(names.check, service.database, {name: FILE_KINDS})
-    async with received(request, service) as upload:
-        found = await check(service, service.verifier.verify, upload.staging.path)
+    async with received(request, service, name, there) as upload:
+        found = await check(service, service.verifier.verify, upload.path)
         kind = found.manifest["kind"]
         await run_in_threadpool(names.check, service.database, {name: (kind,)})
-        blob = await run_in_threadpool(upload.staging.publish)
-    return await published(
-        service,
-        name=name,
-        kind=kind,
-        blob=blob,
-        manifest=found.manifest,
-        facts=found.facts,
-        description=description,
-        tags=tag or (),
-    )
+        blob = await run_in_threadpool(upload.publish)
+        return await published(
+            service,
+            upload,
+            name=name,
+            kind=kind,
+            blob=blob,
+            manifest=found.manifest,
+            facts=found.facts,
+            description=description,
+            tags=tag or (),
+        )

@@ -10,7 +10,7 @@ from app.deps import NamePath, ServiceDep
 from app.errors import problems
 from app.openapi import binary_body
 from app.routes.modules import UPLOAD_ANSWERS, UPLOAD_REFUSALS
-from app.uploads import DescriptionQuery, DigestHeader, TagQuery, check, published, received, unread_body
+from app.uploads import DescriptionQuery, DigestHeader, TagQuery, ThereDep, check, published, received, unread_body
 from graftery.spec.wire import VersionOut
 
 router = APIRouter(prefix="/v1/samples", tags=["samples"])
@@ -30,21 +30,23 @@ async def upload_samples(
     name: NamePath,
     description: DescriptionQuery = None,
     tag: TagQuery = None,
+    there: ThereDep,
     repr_digest: DigestHeader = None,
 ) -> Response:
     """Upload a sample set, labelled or not. The same bytes again give the version that is there."""
     with unread_body(request):
         await run_in_threadpool(names.check, service.database, {name: ("samples",)})
-    async with received(request, service) as upload:
-        facts = await check(service, service.verifier.samples, upload.staging.path)
-        blob = await run_in_threadpool(upload.staging.publish)
-    return await published(
-        service,
-        name=name,
-        kind="samples",
-        blob=blob,
-        manifest=None,
-        facts=facts,
-        description=description,
-        tags=tag or (),
-    )
+    async with received(request, service, name, there) as upload:
+        facts = await check(service, service.verifier.samples, upload.path)
+        blob = await run_in_threadpool(upload.publish)
+        return await published(
+            service,
+            upload,
+            name=name,
+            kind="samples",
+            blob=blob,
+            manifest=None,
+            facts=facts,
+            description=description,
+            tags=tag or (),
+        )

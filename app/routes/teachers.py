@@ -12,7 +12,7 @@ from app.deps import NamePath, ServiceDep
 from app.errors import problems
 from app.openapi import binary_body
 from app.routes.modules import UPLOAD_REFUSALS
-from app.uploads import DigestHeader, check, received, unread_body
+from app.uploads import DigestHeader, ThereDep, check, received, unread_body
 from graftery.spec.wire import TeacherOut
 
 router = APIRouter(prefix="/v1/teachers", tags=["teachers"])
@@ -37,6 +37,7 @@ async def upload_teacher(
         str, Query(min_length=1, max_length=200, description="The layer path to cut at", examples=["features.12"])
     ],
     description: Annotated[str | None, Query(max_length=65_536, description="Of the category; markdown")] = None,
+    there: ThereDep,
     repr_digest: DigestHeader = None,
 ) -> Response:
     """Upload a teacher net and cut it.
@@ -47,12 +48,14 @@ async def upload_teacher(
     with unread_body(request):
         await run_in_threadpool(names.check, service.database, teachers.names_of(name, ()))
     async with (
-        received(request, service) as upload,
+        received(request, service, name, there) as upload,
         contextmanager_in_threadpool(service.store.scratch()) as folder,
     ):
-        split = await check(service, service.verifier.split, upload.staging.path, cut, folder)
+        split = await check(service, service.verifier.split, upload.path, cut, folder)
         await run_in_threadpool(names.check, service.database, teachers.names_of(name, split.tasks))
-        blobs = await run_in_threadpool(teachers.store_parts, service.store, upload.staging, split)
-    out, created = await run_in_threadpool(teachers.publish, service.database, name, split, blobs, description)
+        blobs = await run_in_threadpool(teachers.store_parts, service.store, upload.publish, split)
+        out, created = await run_in_threadpool(
+            teachers.publish, service, name, split, blobs, description, upload=upload.upload
+        )
     headers = {"Location": f"/v1/versions/{out.category.ref}"}
     return Response(out.model_dump_json(), 201 if created else 200, headers, "application/json")

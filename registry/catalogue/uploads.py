@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict, NotFound
 from graftery.spec.uploading import UploadOut, UploadRequest
+from registry.access import caller
 from registry.catalogue.blobs import upsert
 from registry.clock import from_now, now
 from registry.models import UploadPiece, UploadRow
@@ -21,6 +22,7 @@ _MISSING_SHOWN = 10_000
 
 def begin_upload(session: Session, request: UploadRequest, part_bytes: int, expires_s: float) -> tuple[UploadRow, bool]:
     """The upload of these bytes to this name that is there already, else a new one; and whether it is new."""
+    caller.check_name(request.name)
     query = select(UploadRow).where(UploadRow.name == request.name, UploadRow.digest == request.digest)
     query = query.where(UploadRow.target == request.target, UploadRow.size_bytes == request.size_bytes)
     found = session.scalar(query.where(UploadRow.expires_at > now()).order_by(UploadRow.created_at).limit(1))

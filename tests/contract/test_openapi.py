@@ -15,13 +15,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from app.main import ROUTERS, create_app
 from app.prechecks import Prechecks
 from app.routes import health
 from graftery.spec.limits import Limits
 from graftery.spec.problems import PROBLEMS
+from graftery.spec.uploading import OFFSET_TYPE
 from registry.settings import Settings
 from tests.support import files
 from tests.support.http import push_parts, push_samples, push_teacher
@@ -46,7 +47,8 @@ def app(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         client.put("/v1/modules/cat/aliases/stable", json={"version": 1})
         ended = client.post("/v1/collect").json()["id"]
         client.post(f"/v1/jobs/{ended}/cancel")
-        made.state.known = {"name": "cat", "ref": "dog:1", "alias": "stable", "id": ended}
+        upload = client.post("/v1/uploads", json={"name": "new", "size_bytes": 10, "digest": "0f" * 32}).json()["id"]
+        made.state.known = {"name": "cat", "ref": "dog:1", "alias": "stable", "id": ended, "upload": upload}
         yield made
     verifier.end()
 
@@ -121,8 +123,17 @@ def test_no_answer_is_undescribed(document: dict[str, Any]) -> None:
 
 
 # Bytes that are valid by the schema (any bytes) are refused by the checks of docs/module-file.md; a cursor or an ETag
-# that is valid by the schema (any string) is not one that we gave: what is positive there, a schema cannot say.
-_UNSAID = {("PUT", "/v1/modules/{name}"), ("PUT", "/v1/samples/{name}"), ("PUT", "/v1/teachers/{name}")}
+# that is valid by the schema (any string) is not one that we gave; an upload that is valid by the schema may be over the
+# limits of the settings: what is positive there, a schema cannot say.
+_UNSAID = {
+    ("PUT", "/v1/modules/{name}"),
+    ("PUT", "/v1/samples/{name}"),
+    ("PUT", "/v1/teachers/{name}"),
+    ("PUT", "/v1/uploads/{id}/parts/{number}"),
+    ("PATCH", "/v1/uploads/{id}"),
+    ("POST", "/v1/uploads"),
+}
+schemathesis.serializer.alias(OFFSET_TYPE, "application/octet-stream")
 
 OPERATIONS = sorted(
     (
@@ -144,7 +155,8 @@ def api(app: FastAPI) -> Any:
 def test_the_service_keeps_to_its_document(app: FastAPI, api: Any, method: str, path: str) -> None:
     """Requests that the document allows, also about what is there, and requests that it forbids."""
     operation = api[path][method]
-    known = {name: value for name, value in app.state.known.items() if f"{{{name}}}" in path}
+    there = app.state.known | ({"id": app.state.known["upload"]} if path.startswith("/v1/uploads") else {})
+    known = {name: value for name, value in there.items() if f"{{{name}}}" in path}
     cases = operation.as_strategy() | operation.as_strategy(path_parameters=known)
     if known or operation.body or operation.query:
         cases |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
@@ -160,6 +172,8 @@ def test_the_service_keeps_to_its_document(app: FastAPI, api: Any, method: str, 
     def keeps_to_it(case: Any) -> None:
         unsaid = (method, path) in _UNSAID or "cursor" in (case.query or {}) or "if-match" in (case.headers or {})
         excluded = [positive_data_acceptance] if unsaid else []
+        if "tus-resumable" in (case.headers or {}):  # tus refuses with 412, which the check does not take for a refusal
+            excluded.append(negative_data_rejection)
         case.call_and_validate(excluded_checks=excluded)
 
     keeps_to_it()
