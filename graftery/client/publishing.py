@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 from graftery.client.answers import parse
 from graftery.client.catalogue import CatalogueVerbs
 from graftery.client.packing import SketchOf, Source, packed, packed_samples
-from graftery.client.transfer import Address, Progress, Wanted, download, sha256_of, upload
+from graftery.client.sending import send
+from graftery.client.transfer import Address, Progress, Wanted, download, sha256_of
 from graftery.client.verbs import module_path, version_path
 from graftery.spec.names import check_name
+from graftery.spec.uploading import Target
 from graftery.spec.wire import TeacherOut, VersionOut
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class PublishingVerbs(CatalogueVerbs):
             digest = sha256_of(file)
             there = self._existing_teacher(name, digest, cut)
             if there is None:
-                return parse(TeacherOut, upload(self._transport, address, file, digest))
+                return parse(TeacherOut, send(self._transport, address, file, digest, "teacher"))
         self._amend(name, description, ())
         return there
 
@@ -108,7 +110,7 @@ class PublishingVerbs(CatalogueVerbs):
         """
         path = f"/v1/samples/{quote(check_name(name), safe='')}"
         with packed_samples(x, y) as file:
-            return self._publish(name, Address(path, _params(description, tags), progress), file)
+            return self._publish(name, Address(path, _params(description, tags), progress), file, "samples")
 
     def pull(self, ref: str, path: str | os.PathLike[str] = ".", *, progress: Progress | None = None) -> Path:
         """Download a version's file; it appears complete and verified, or not at all.
@@ -130,11 +132,11 @@ class PublishingVerbs(CatalogueVerbs):
         download(self._transport, Wanted(address, version.digest, version.size_bytes, progress), target)
         return target
 
-    def _publish(self, name: str, address: Address, file: Path) -> VersionOut:
+    def _publish(self, name: str, address: Address, file: Path, target: Target = "module") -> VersionOut:
         digest = sha256_of(file)
         there = self._existing(name, digest)
         if there is None or there.yanked:
-            return parse(VersionOut, upload(self._transport, address, file, digest))
+            return parse(VersionOut, send(self._transport, address, file, digest, target))
         self._amend(name, address.params.get("description"), address.params.get("tag", ()))
         return there
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import httpx
 
@@ -41,6 +42,11 @@ class Address:
     path: str
     params: Mapping[str, Any]
     progress: Progress | None = None
+
+    @property
+    def name(self) -> str:
+        """The path's last part: under which the file is published."""
+        return unquote(self.path.rpartition("/")[2])
 
 
 def upload(transport: Transport, address: Address, file: Path, digest: str) -> httpx.Response:

@@ -69,7 +69,8 @@ def test_push_sends_bytes_that_are_not_there(version: Make, tmp_path: Path) -> N
     digest = hashlib.sha256(b"module").hexdigest()
     with speaking({"PUT /v1/modules/cat": lambda _: as_json(version(), 201)}) as (client, asked):
         assert client.push("cat", tmp_path / "m", description="a cat", tags=["x"]).ref == "cat:1"
-    look, put = asked
+    look, blob, put = asked
+    assert (blob.path, blob.query) == (f"/v1/blobs/{digest}", {"name": ["cat"]})
     assert look.path == f"/v1/versions/cat@sha256:{digest}"
     assert (put.body, put.query) == (b"module", {"description": ["a cat"], "tag": ["x"]})
     assert put.headers["Repr-Digest"] == f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
