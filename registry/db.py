@@ -65,6 +65,16 @@ class Database:
             raise _unavailable(error) from error
 
     @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Read the rows of one moment, however long it takes."""
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                yield session
+        except (DBAPIError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock over all processes that use this database. It ends with the process."""
         with _file_lock(self.url, name) if self.is_sqlite else _advisory_lock(self.engine, name):

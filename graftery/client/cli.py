@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import browse, change, keys, precheck, publish, use, verify, work
+from graftery.client.commands import backup, browse, change, keys, precheck, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -46,7 +46,14 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "retry": work.retry,
         "infer": use.infer,
     },
-    "The service": {"serve": use.serve, "health": browse.health, "collect": work.collect, "audit": keys.audit},
+    "The service": {
+        "serve": use.serve,
+        "health": browse.health,
+        "collect": work.collect,
+        "export": backup.export,
+        "import": backup.import_,
+        "audit": keys.audit,
+    },
 }
 KEYS: dict[str, Callable[..., Any]] = {
     "create": keys.create,

@@ -77,6 +77,7 @@ PROBLEMS: dict[str, Problem] = {
     "tus_version": Problem(412, "This version of tus is not spoken here"),
     "upload_incomplete": Problem(409, "Bytes of the upload are missing"),
     "quota_exceeded": Problem(413, "The namespace's quota does not allow it"),
+    "layout_invalid": Problem(422, "The directory is no layout of a registry"),
     "store_full": Problem(507, "The disk is full"),
     "store_corrupt": Problem(500, "The bytes do not verify"),
     # Inference.

@@ -23,7 +23,7 @@ from tests.support.scripted import Answer, Asked, Script, as_json, problem, scri
 AT = "2026-01-02T03:04:05Z"
 Make = Callable[..., dict[str, Any]]
 VERBS = [name for verbs in GROUPS.values() for name in verbs]
-LOCAL = {"serve", "layers"}
+LOCAL = {"serve", "layers", "export", "import"}
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ def test_what_a_namespace_keeps(database: Database) -> None:
         put(session, "teamXcat.c", "12")
         put(session, "cat", "1234")
         catalogue.begin_upload(session, UploadRequest(name="team.new", size_bytes=100, digest="ab" * 32), 10, 60.0)
-        used = {space: catalogue.used_bytes(session, space) for space in ("team", "team_b", "te", "", "teamXcat")}
-    assert used == {"team": 108, "team_b": 7, "te": 0, "": 4, "teamXcat": 2}
+        used = {
+            space: catalogue.used_bytes(session, space) for space in ("team", "team_b", "te", "te_m", "", "teamXcat")
+        }
+    assert used == {"team": 108, "team_b": 7, "te": 0, "te_m": 0, "": 4, "teamXcat": 2}
 
 
 def test_over_the_quota(database: Database) -> None:

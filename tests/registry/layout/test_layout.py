@@ -1,0 +1,169 @@
+"""From one registry to another by a directory: everything, on both databases and both kinds of store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from graftery.errors import Conflict, StoreError
+from registry import catalogue
+from registry.collect import collect
+from registry.db import Database, upgrade
+from registry.layout.export import export
+from registry.layout.restore import restore
+from registry.settings import Settings
+from registry.store import Store
+from tests.support import layouts
+from tests.support.registry import put
+from tests.support.workplace import SQLITE
+
+Place = tuple[Database, Store]
+FILES = 12
+"""Of `layouts.fill`: as many versions, two of them with one file, and a record of probes."""
+
+
+def nothing(_done: int, _total: int) -> None: ...
+
+
+@pytest.fixture
+def source(settings: Settings) -> Place:
+    made = layouts.fill(settings)
+    return made.database, made.store
+
+
+@pytest.fixture
+def target(_sqlite_template: Path, tmp_path: Path) -> Place:
+    settings = Settings(home=tmp_path / "target", free_bytes=0)
+    settings.home.mkdir()
+    shutil.copy(_sqlite_template, settings.home / "graftery.db")
+    return Database(settings.database), Store(settings)
+
+
+@pytest.fixture
+def folder(source: Place, tmp_path: Path) -> Path:
+    export(*source, tmp_path / "out", nothing)
+    return tmp_path / "out"
+
+
+def test_everything_comes_back(source: Place, target: Place, folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    moved = restore(*target, folder, lambda *at: seen.append(at), check=None)
+    assert layouts.rows(target[0]) == layouts.rows(source[0])
+    assert moved.versions == moved.copied == moved.files == FILES
+    assert seen[-1] == (moved.size_bytes, moved.size_bytes)
+    for found in source[1].stored():
+        if target[1].exists(found.digest):
+            assert b"".join(target[1].read(found.digest)) == b"".join(source[1].read(found.digest))
+    assert collect(*target, -1.0)["freed"] == 0
+    with target[0].transaction() as session:
+        assert put(session, "gone", "four").number == 4  # a deleted number is not given again
+        assert catalogue.rollback_alias(session, "eight-in-even", "default").version.number == 1
+
+
+@SQLITE
+def test_over_a_bucket(source: Place, folder: Path, bucket_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "bucket", store_url=bucket_url, free_bytes=0)
+    upgrade(settings)
+    place = Database(settings.database), Store(settings)
+    restore(*place, folder, nothing, check=None)
+    export(*place, tmp_path / "again", nothing)
+    assert layouts.rows(place[0]) == layouts.rows(source[0])
+    first, second = ({each.name for each in (f / "blobs/sha256").iterdir()} for f in (folder, tmp_path / "again"))
+    assert first == second
+
+
+@SQLITE
+def test_it_is_an_oci_layout(folder: Path) -> None:
+    assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    index = json.loads((folder / "index.json").read_text())
+    assert (index["schemaVersion"], index["mediaType"]) == (2, "application/vnd.oci.image.index.v1+json")
+    for manifest, _ in layouts.documents(folder):
+        assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+        for each in [manifest["config"], *manifest["layers"]]:
+            assert (folder / "blobs/sha256" / each["digest"].removeprefix("sha256:")).stat().st_size == each["size"]
+    assert {path.name for path in folder.iterdir()} == {"oci-layout", "index.json", "blobs"}
+
+
+@SQLITE
+def test_adapters_refer_to_their_modules(folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    digests = {
+        e["annotations"]["org.opencontainers.image.ref.name"]: e["digest"]
+        for e in index["manifests"]
+        if "annotations" in e
+    }
+    subjects = [
+        m["subject"]["digest"]
+        for m, config in layouts.documents(folder)
+        if config["name"] == "learned" and "subject" in m
+    ]
+    assert sorted(subjects) == sorted([digests["eight:1"], digests["even-is:1"]])
+
+
+@SQLITE
+def test_what_is_there_is_not_copied_again(source: Place, target: Place, folder: Path) -> None:
+    inodes = {path: path.stat().st_ino for path in (folder / "blobs/sha256").iterdir()}
+    assert export(*source, folder, nothing).copied == 0
+    assert inodes == {path: path.stat().st_ino for path in (folder / "blobs/sha256").iterdir()}
+    assert restore(*target, folder, nothing, check=None).copied == FILES
+    again = restore(*target, folder, nothing, check=None)
+    assert (again.versions, again.copied) == (0, 0)
+    with source[0].transaction() as session:
+        put(session, "gone", source[1].put_bytes(b"four") and "four")
+    assert export(*source, folder, nothing).copied == 1
+    more = restore(*target, folder, nothing, check=None)
+    assert (more.versions, more.copied) == (1, 1)
+    with target[0].read() as session:
+        assert catalogue.resolve(session, "gone").number == 4
+
+
+@SQLITE
+def test_an_import_that_broke_goes_on(target: Place, folder: Path) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(*target, folder, interrupt, check=None)
+    with target[0].read() as session:
+        assert catalogue.list_modules(session).items == []
+    assert collect(*target, -1.0)["freed"] == 0  # what was copied waits for its name
+    assert restore(*target, folder, nothing, check=None).copied == FILES - 1
+
+
+@SQLITE
+def test_an_export_of_damaged_bytes_says_so(source: Place, tmp_path: Path) -> None:
+    database, store = source
+    with database.read() as session:
+        path = store.local_path(catalogue.resolve(session, "gone:2").digest)
+    path.chmod(0o644)
+    path.write_bytes(b"tvo")
+    with pytest.raises(StoreError) as error:
+        export(database, store, tmp_path / "out", nothing)
+    assert error.value.code == "store_corrupt"
+    assert not (tmp_path / "out/index.json").exists()
+    assert list((tmp_path / "out/blobs/sha256").glob(".draft*")) == []
+
+
+@SQLITE
+def test_names_that_are_something_else_here(target: Place, folder: Path) -> None:
+    database, store = target
+    with database.transaction() as session:
+        put(session, "gone", "other")
+    before = layouts.rows(database)
+    with pytest.raises(Conflict, match="gone:1"):
+        restore(database, store, folder, nothing, check=None)
+    assert layouts.rows(database) == before
+
+
+@SQLITE
+def test_a_name_of_another_kind(target: Place, folder: Path) -> None:
+    database, store = target
+    with database.transaction() as session:
+        put(session, "eight", "other", "task")
+    with pytest.raises(Conflict) as error:
+        restore(database, store, folder, nothing, check=None)
+    assert error.value.code == "kind_conflict"
