@@ -18,6 +18,9 @@ FILE = {BINARY: {"schema": {"type": "string", "format": "binary"}}, "application
 FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file", "content": FILE},
     206: {"description": "The part that Range asks for", "content": FILE},
+    307: {
+        "description": "The store itself has it, at a signed URL that is good for a while; ask there with the same Range"
+    },
     304: {"description": "Not changed"},
 }
 
@@ -85,6 +88,11 @@ def file_answer(store: Store, file: File, wanted: Wanted, *, only_headers: bool 
     start, end = part or (0, file.size_bytes)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
+    elsewhere = None if only_headers else store.signed_url(file.digest)
+    if elsewhere is not None:
+        store.size(file.digest)  # missing bytes are ours to report
+        kept = {name: headers[name] for name in ("ETag", "Repr-Digest")}
+        return Response(status_code=307, headers=kept | {"Location": elsewhere, "Cache-Control": "no-store"})
     headers["Content-Length"] = str(end - start)
     bytes_: Iterator[bytes] = iter(()) if only_headers else store.read(file.digest, start, end)
     return StreamingResponse(bytes_, 206 if part else 200, headers, file.media_type)

@@ -193,6 +193,7 @@ class HeadAsGet:
             await send(message)
 
         scope["method"] = "GET"
+        scope.setdefault("state", {})["only_headers"] = True
         try:
             await self.app(scope, receive, without_body)
         finally:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -74,6 +74,9 @@ class BucketDriver:
             move(Path(name), path)
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def signed_url(self, digest: str, expires_s: float) -> str | None:
+        return str(obstore.sign(self.objects, "GET", key_of(digest), timedelta(seconds=expires_s)))
 
     def free(self, digest: str, older_than_s: float) -> int | None:
         found = self.stat(digest)

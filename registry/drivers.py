@@ -35,6 +35,9 @@ class Driver(Protocol):
 
     def local_path(self, digest: str) -> Path: ...
 
+    def signed_url(self, digest: str, expires_s: float) -> str | None:
+        """Where anybody can GET the bytes for so long; None: there is no such place."""
+
     def free(self, digest: str, older_than_s: float) -> int | None:
         """Remove the bytes if they are older; never between a `publish` and the age that it sets. Gives the size."""
 
@@ -124,6 +127,9 @@ class FolderDriver:
         if not path.exists():
             raise missing(digest)
         return path
+
+    def signed_url(self, digest: str, expires_s: float) -> str | None:
+        return None
 
     def free(self, digest: str, older_than_s: float) -> int | None:
         with self._lock(fcntl.LOCK_EX):

@@ -32,6 +32,14 @@ class Settings(BaseSettings):
         None, description="Where bytes are kept (s3://bucket/prefix); by default a folder under home"
     )
 
+    redirect_downloads_s: float | None = Field(
+        None,
+        ge=1,
+        le=7 * 24 * 3600,
+        description="With S3: answer downloads with a signed URL of the store that is good for so long; by default the "
+        "service sends the bytes itself",
+    )
+
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     grpc_port: int | None = Field(

@@ -100,6 +100,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         url = settings.store_url or str(settings.home / "store")
         self._free_bytes = settings.free_bytes
+        self._signed_s = settings.redirect_downloads_s
         if url.startswith("s3://"):
             scratch = settings.home / "store"
             bucket = BucketDriver(url, scratch / "cache")
@@ -214,6 +215,10 @@ class Store:
         """
         size = self.size(digest)
         return self._driver.read(digest, start, size if end is None else min(end, size))
+
+    def signed_url(self, digest: str) -> str | None:
+        """Where the bytes can be fetched from the store itself for a while, if that is to be told (`redirect_downloads_s`)."""
+        return None if self._signed_s is None else self._driver.signed_url(digest, self._signed_s)
 
     def local_path(self, digest: str) -> Path:
         """A local file with the bytes: the very file of a folder, a verified copy from a bucket. Read it, do not keep it.

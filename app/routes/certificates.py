@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import Reading, RefPath, ServiceDep
@@ -28,7 +28,7 @@ def get_certificate(session: Reading, ref: RefPath) -> CertificateOut:
     response_class=StreamingResponse,
     responses={**problems(*KNOWN, "range_invalid", "store_corrupt"), **FILE_ANSWERS},
 )
-def get_probes(service: ServiceDep, session: Reading, ref: RefPath, wanted: WantedDep) -> Response:
+def get_probes(request: Request, service: ServiceDep, session: Reading, ref: RefPath, wanted: WantedDep) -> Response:
     """The record of a network: a safetensors file with its probe inputs and its outputs at them. It never changes."""
     row = catalogue.resolve(session, ref, kinds={"network"})
     probes = catalogue.probes_of(session, row)
@@ -38,4 +38,5 @@ def get_probes(service: ServiceDep, session: Reading, ref: RefPath, wanted: Want
             hint="the next transplant that shares a module with it makes one",
         )
     name = f"{row.module.name}-{row.number}.probes.safetensors"
-    return file_answer(service.store, File(probes.digest, probes.blob.size_bytes, name), wanted)
+    file, only_headers = File(probes.digest, probes.blob.size_bytes, name), hasattr(request.state, "only_headers")
+    return file_answer(service.store, file, wanted, only_headers=only_headers)

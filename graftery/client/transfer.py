@@ -136,7 +136,7 @@ def _receive(transport: Transport, wanted: Wanted, file: BinaryIO) -> None:
     # Identity: a compressed body would have other offsets and another length.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with transport.stream(wanted.path, headers) as response:
-        _check_etag(response, wanted.digest)
+        _check_etag(response.history[0] if response.history else response, wanted.digest)
         if have and not _continues(response, have):
             file.truncate(0)
         for chunk in response.iter_raw():

@@ -91,8 +91,12 @@ class Transport:
     def stream(
         self, path: str, headers: Mapping[str, str], timeout: httpx.Timeout = TIMEOUT
     ) -> Iterator[httpx.Response]:
-        """GET once and give the answer with its body unread; refusals raise as in `request`."""
-        with self._speaking(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+        """GET once and give the answer with its body unread; refusals raise as in `request`.
+
+        A service may lead to its store: `history` has its own answer then. The key is not sent there.
+        """
+        asked = self._http.stream("GET", path, headers=headers, timeout=timeout, follow_redirects=True)
+        with self._speaking(), asked as response:
             if response.status_code >= 400:
                 response.read()
             yield checked(response)
@@ -103,16 +107,21 @@ class Transport:
             yield
         except httpx.ConnectError as error:
             raise ServiceError(
-                f"no service answers at {self.url}: {_cause(error)}",
+                f"no service answers at {self._asked(error)}: {_cause(error)}",
                 hint="is it running? start it with `graftery serve`, or give --url / GRAFTERY_URL",
                 reached=False,
             ) from error
         except httpx.TransportError as error:
             raise ServiceError(
-                f"the connection to {self.url} broke: {_cause(error)}",
+                f"the connection to {self._asked(error)} broke: {_cause(error)}",
                 hint="try again; the service's log says whether it met an error",
                 reached=True,
             ) from error
+
+    def _asked(self, error: httpx.TransportError) -> str:
+        """The service; or the store that it has led to."""
+        url = error.request.url
+        return self.url if url.host == httpx.URL(self.url).host else f"{url.scheme}://{url.netloc.decode()}"
 
 
 def checked(response: httpx.Response) -> httpx.Response:

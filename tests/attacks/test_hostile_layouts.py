@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -76,6 +77,11 @@ def manifest(which: str, **fields: Any) -> Edit:
     return lambda folder: layouts.change(folder, which, lambda found, _: found.update(fields))
 
 
+def linked(folder: Path) -> None:
+    elsewhere = blob(folder).rename(folder.parent / "elsewhere")
+    (folder / "blobs/sha256" / hashlib.sha256(elsewhere.read_bytes()).hexdigest()).symlink_to(elsewhere)
+
+
 def deep(folder: Path) -> None:
     (folder / "index.json").write_text("[" * 200_000)
 
@@ -105,7 +111,8 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
     "a missing file": (lambda f: blob(f).unlink(), "layout_invalid"),
     "a shorter file": (lambda f: blob(f).write_bytes(b"tw"), "layout_invalid"),
     "other bytes": (lambda f: blob(f).write_bytes(b"tvo"), "digest_mismatch"),
-    "a link": (lambda f: replaced(blob(f), lambda path: path.symlink_to("/etc/passwd")), "layout_invalid"),
+    "a link to other bytes": (lambda f: replaced(blob(f), lambda path: path.symlink_to("/etc/passwd")), "layout_invalid"),
+    "a link to the very bytes": (linked, "layout_invalid"),
     "a pipe": (lambda f: replaced(blob(f), os.mkfifo), "layout_invalid"),
     "a device": (lambda f: replaced(blob(f), lambda path: path.symlink_to("/dev/zero")), "layout_invalid"),
     "other layers": (manifest("gone:2", layers=[]), "layout_invalid"),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,6 +174,31 @@ def test_a_copy_from_a_bucket_is_verified_and_swept(bucket_url: str, tmp_path: P
         store.local_path(digest)
     assert not copy.exists()
     assert staged(store) == []
+
+
+def test_large_files_go_to_a_bucket_in_parts(bucket_url: str, tmp_path: Path) -> None:
+    import boto3
+
+    data = os.urandom(12 * 1024**2)
+    store = Store(Settings(home=tmp_path, store_url=bucket_url, free_bytes=0))
+    digest = store.put_bytes(data).digest
+    bucket, prefix = bucket_url.removeprefix("s3://").split("/", 1)
+    found = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).head_object(
+        Bucket=bucket, Key=f"{prefix}/{key_of(digest)}"
+    )
+    assert int(found["ETag"].strip('"').partition("-")[2]) >= 2  # S3 counts the parts there
+    assert b"".join(store.read(digest)) == data
+
+
+def test_signed_urls_of_each_driver(store: Store, bucket_url: str, tmp_path: Path) -> None:
+    assert store.signed_url(store.put_bytes(DATA).digest) is None  # nobody asked for it
+    folder = Store(Settings(home=tmp_path / "f", free_bytes=0, redirect_downloads_s=60))
+    assert folder.signed_url(folder.put_bytes(DATA).digest) is None
+    bucket = Store(Settings(home=tmp_path / "b", store_url=bucket_url, free_bytes=0, redirect_downloads_s=60))
+    url = bucket.signed_url(bucket.put_bytes(DATA).digest)
+    assert url is not None
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == DATA
 
 
 def test_sweep_takes_only_what_is_old(store: Store) -> None:

@@ -234,6 +234,35 @@ def test_bytes_that_are_there_are_not_sent(client: TestClient) -> None:
     assert client.put(f"/v1/modules/team.dog?digest={DIGEST}").status_code == 200
 
 
+def test_a_teacher_that_is_there_is_not_sent(client: TestClient) -> None:
+    data = files.file_bytes(files.teacher())
+    assert client.put("/v1/teachers/dog?cut=features", content=data).status_code == 201
+    digest = hashlib.sha256(data).hexdigest()
+    for name, status in (("wolf", 201), ("dog", 200)):
+        response = client.put(f"/v1/teachers/{name}?cut=features&digest={digest}")
+        assert response.status_code == status, response.text
+        assert response.json()["teacher"]["digest"] == digest
+
+
+def test_a_full_disk_keeps_what_was_there(client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = address(client)
+    append(client, path, 0, FILE[:1000])
+
+    def full(*_args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.state.store._pieces, "write", full)
+        for response in (
+            append(client, path, 1000, FILE[1000:]),
+            client.put(f"{path}/parts/1", content=FILE[1000:2000]),
+        ):
+            assert (response.status_code, code_of(response)) == (507, "store_full")
+    assert client.get(path).json()["offset"] == 1000
+    append(client, path, 1000, FILE[1000:])
+    assert publish(client, path).status_code == 201
+
+
 def test_other_namespaces_are_not_told(client: TestClient) -> None:
     push(client, "team.cat", FILE)
     for name in ("others.cat", "cat"):
