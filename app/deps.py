@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, cast
 
@@ -48,6 +49,8 @@ class Service:
     guard: Guard
     # Uploads wait here for a verifier, so that waiting holds no thread.
     verifying: anyio.CapacityLimiter
+    # Set when the process was asked to end: it still answers, but should be asked no more.
+    draining: threading.Event = field(default_factory=threading.Event)
 
 
 def service_of(request: Request) -> Service:

@@ -1,4 +1,4 @@
-"""The app: `uvicorn --factory app.main:create_app`. Never loads torch, unless the settings ask for inference."""
+"""The app, as `python -m app.api` serves it. Never loads torch, unless the settings ask for inference."""
 
 from __future__ import annotations
 
@@ -85,16 +85,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         direct = mount(app, settings, service.database, service.store, service.guard)
         app.infer, app.takes_infer = _around(direct, service), direct.takes
+        app.state.serving.draining = service.draining
     app.add_middleware(BodyTimeout, idle_s=settings.body_idle_s)
     app.add_middleware(Access, guard=service.guard)
-    app.add_middleware(RequestContext, metrics=service.metrics)
+    app.add_middleware(RequestContext, metrics=service.metrics, draining=service.draining)
     return app
 
 
 def _around(direct: ASGIApp, service: Service) -> ASGIApp:
     """What surrounds infer requests, as it does all others: see `create_app`."""
     timed = BodyTimeout(direct, idle_s=service.settings.body_idle_s)
-    return RequestContext(Access(timed, guard=service.guard), metrics=service.metrics)
+    door = Access(timed, guard=service.guard)
+    return RequestContext(door, metrics=service.metrics, draining=service.draining)
 
 
 def _service(settings: Settings) -> Service:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import re
+import threading
 import time
 from typing import Any
 
@@ -29,7 +30,7 @@ MAX_JSON_BYTES = 1024**2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _STREAMED = re.compile(r"PUT /v1/(modules|teachers|samples)/[^/]+|PUT /v1/uploads/[^/]+/parts/[^/]+|PATCH /v1/uploads/[^/]+")
-_QUIET = ("/health", "/metrics")
+_QUIET = ("/health", "/v2/health", "/metrics")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -43,9 +44,10 @@ API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 class RequestContext:
     """Outermost: gives the request its id, logs and counts it, and turns what nobody caught into a 500."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, draining: threading.Event | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.draining = draining or threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +57,7 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, last=self.draining.is_set())
         began = time.perf_counter()
         try:
             await self.app(scope, receive, answer.send)
@@ -87,11 +89,16 @@ class RequestContext:
 
 
 class _Answer:
-    """Passes the answer on, with our headers on it, and remembers its status."""
+    """Passes the answer on, with our headers on it, and remembers its status.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    Args:
+        last: the connection ends with it, so that a proxy takes its next one elsewhere.
+    """
+
+    def __init__(self, send: Send, request_id: str, *, last: bool) -> None:
         self._send = send
         self._request_id = request_id
+        self._last = last
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -99,6 +106,8 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
+            if self._last:
+                headers["Connection"] = "close"
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             if not headers.get("content-type", "").startswith("text/html"):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
         self._writer = self.engine.execution_options(**{_WRITES: True})
+        self.had_head = False
+        """Whether `check_head` has found the schema that this code was written for."""
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -193,6 +196,7 @@ def upgrade(settings: Settings, revision: str = "head") -> None:
     database = Database(settings.database)
     try:
         with database.lock("migrate"), database._writer.begin() as connection:
+            _refuse_newer(_revision(connection))
             command.upgrade(_alembic(connection), revision)
     finally:
         database.dispose()
@@ -213,17 +217,47 @@ def downgrade(settings: Settings, revision: str) -> None:
 def check_head(db: Database) -> None:
     """Make sure that the schema is the one that this code was written for.
 
+    A process that has found it there goes on while a newer version upgrades it: migrations keep what the version before
+    reads and writes (docs/operations.md). It is not started anew on such a schema.
+
     Raises:
-        Unavailable: it is not, or the database does not answer.
+        Unavailable: there are no tables yet, or the database does not answer; `schema_unknown`: it has another schema.
     """
+    head, steps = _known()
+    with db.read() as session:
+        found = _revision(session.connection())
+    if found is None:
+        raise Unavailable(f"The database has schema none, this version needs {head}", hint="run `python -m migrations`")
+    if found in steps and found != head:
+        raise _unknown(f"The database has schema {found}, this version needs {head}", "run `python -m migrations`")
+    if not db.had_head:
+        _refuse_newer(found)
+    db.had_head = True
+
+
+def _revision(connection: Connection) -> str | None:
     from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def _known() -> tuple[str, frozenset[str]]:
+    """The revision that this code was written for, and all that lead to it."""
     from alembic.script import ScriptDirectory
 
-    expected = ScriptDirectory.from_config(_alembic()).get_current_head()
-    with db.read() as session:
-        found = MigrationContext.configure(session.connection()).get_current_revision()
-    if found != expected:
-        raise Unavailable(
-            f"The database has schema {found or 'none'}, this version needs {expected}",
-            hint="run `python -m migrations`",
+    script = ScriptDirectory.from_config(_alembic())
+    return str(script.get_current_head()), frozenset(step.revision for step in script.walk_revisions())
+
+
+def _refuse_newer(found: str | None) -> None:
+    head, steps = _known()
+    if found is not None and found not in steps:
+        raise _unknown(
+            f"The database has schema {found}, which this version does not know: it needs {head}",
+            "run the version that upgraded it, or take the schema back with that version first",
         )
+
+
+def _unknown(message: str, hint: str) -> Unavailable:
+    return Unavailable(message, code="schema_unknown", hint=hint)

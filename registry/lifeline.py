@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
+# Found once: between fork and exec, where this may be called, nothing should be looked up any more.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PIECE_BYTES = 65_536
 
 
@@ -26,13 +28,14 @@ def tie(*, grace_s: float = 0.0, on_line: Callable[[bytes], None] | None = None)
         grace_s: how long the process may clean up after a SIGTERM; with 0 it is killed at once.
         on_line: what to do with a line on stdin, given without its end; called in a thread of its own.
     """
-    _ask_the_kernel(signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
+    ask_the_kernel(signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
     threading.Thread(target=_watch, args=(grace_s, on_line), name="lifeline", daemon=True).start()
 
 
-def _ask_the_kernel(number: signal.Signals) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+def ask_the_kernel(number: signal.Signals) -> None:
+    """Have this process sent a signal when the thread that spawned it ends; nothing where the kernel is not Linux."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def _watch(grace_s: float, on_line: Callable[[bytes], None] | None) -> None:

@@ -63,6 +63,16 @@ class Settings(BaseSettings):
         None, description="Where all processes count requests together (redis://); by default each counts its own"
     )
     body_idle_s: float = Field(60.0, gt=0, le=3600, description="A request whose body is silent for so long is ended")
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="How long a process that is asked to end says that it is not ready and still answers, so that a proxy "
+        "turns to others; more than the proxy's interval between two looks",
+    )
+    finish_s: float = Field(
+        30.0, gt=0, le=3600, description="How long requests may then take to end; what takes longer is cut off"
+    )
 
     limits: Limits = Field(default_factory=Limits)
     verifiers: int = Field(1, ge=1, le=64, description="Processes that check uploads")

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from graftery.errors import GrafteryError, InferenceRefused
 from graftery.spec.names import NAME_PATTERN, REFERENCE_PATTERN
 from registry.access.guard import Guard
-from registry.db import Database, check_head
+from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 from serving import bodies
@@ -93,8 +93,8 @@ def server_live() -> Live:
 
 @router.get("/health/ready")
 def server_ready(serving: ServingDep) -> Ready:
-    """The database answers: models can be found."""
-    check_head(serving.database)
+    """The database answers, so models can be found, and the process was not asked to end."""
+    serving.check_up()
     return Ready()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from graftery.errors import GrafteryError, InferenceRefused, StoreError, Unavailable
 from graftery.spec.names import parse_reference
 from registry import catalogue
-from registry.db import Database
+from registry.db import Database, check_head
 from registry.models import Version
 from registry.settings import Settings
 from registry.store import Store
@@ -55,6 +56,8 @@ class Serving:
         self._clock = clock_of(database, settings.names_s)
         self.lookup = Lookup(database, self._clock)
         self._unloaded: set[str] = set()
+        # Set when the process was asked to end: it still answers, but should be asked no more.
+        self.draining = threading.Event()
 
     def close(self) -> None:
         """End the threads and give the memory back."""
@@ -63,6 +66,16 @@ class Serving:
         self.cache.clear()
         self.pool.close()
         self._clock.close()
+
+    def check_up(self) -> None:
+        """Make sure that this process can be asked.
+
+        Raises:
+            Unavailable: it is ending, the database does not answer, or has another schema.
+        """
+        if self.draining.is_set():
+            raise Unavailable("This process is ending, and still answers")
+        check_head(self.database)
 
     def find(self, name: str, version: str | None = None) -> Model:
         """What a path names now; see `serving.models.find`. May wait for the database."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import structlog
 from celery import Celery, bootsteps, signals
-from celery.exceptions import ImproperlyConfigured
+from celery.exceptions import ImproperlyConfigured, WorkerShutdown
 
-from graftery.errors import Unavailable
+from graftery.errors import Unavailable, first_line
 from registry import jobs
+from registry.db import check_head
 from registry.logs import configure
 from registry.queue import RUN_JOB, celery_app
 from registry.settings import Settings
@@ -65,6 +66,7 @@ class Poller(bootsteps.StartStopStep):  # type: ignore[misc]
         if worker.concurrency != 1 or "thread" not in worker.pool_cls.__module__:
             raise ImproperlyConfigured("A Graftery worker does one job at a time: start it with -P threads -c 1")
         bench = _Here.bench = Bench.of(settings, child_command)
+        _await_schema(bench)
         self._thread = threading.Thread(target=_poll, args=(bench, worker.pool), name="poller", daemon=True)
         self._thread.start()
 
@@ -77,6 +79,19 @@ class Poller(bootsteps.StartStopStep):  # type: ignore[misc]
         bench.close()
 
     terminate = stop
+
+
+def _await_schema(bench: Bench) -> None:
+    """Wait for the tables. No job is claimed from tables that this version was not written for."""
+    while not bench.stopping.is_set():
+        try:
+            return check_head(bench.database)
+        except Exception as error:  # a database that does not answer now may do so later
+            if getattr(error, "code", None) == "schema_unknown":
+                log.critical("worker_refused", error=str(error))
+                raise WorkerShutdown(1) from None
+            log.warning("tables_awaited", error=first_line(error))
+        bench.stopping.wait(_AFTER_FAILURE_S)
 
 
 def _poll(bench: Bench, pool: Any) -> None:

@@ -31,7 +31,7 @@ def live() -> Health:
 
 @router.get("/health/ready", responses={503: {"model": Health, "description": "A part does not answer"}})
 def ready(service: ServiceDep, response: Response) -> Health:
-    """Database, schema and store answer: requests will be served."""
+    """Database, schema and store answer, and the process was not asked to end: requests will be served."""
     state = _state(service)
     response.status_code = 200 if state.status == "ok" else 503
     return state
@@ -50,6 +50,8 @@ def _state(service: Service) -> Health:
         "database": _outcome(lambda: check_head(service.database)),
         "store": _outcome(lambda: service.store.exists(_NO_BYTES)),
     }
+    if service.draining.is_set():
+        checks["process"] = "is ending, and still answers"
     status = "ok" if all(outcome == "ok" for outcome in checks.values()) else "degraded"
     return Health(status=status, version=__version__, checks=checks)
 

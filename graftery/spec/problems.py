@@ -84,6 +84,7 @@ PROBLEMS: dict[str, Problem] = {
     "inference_invalid": Problem(400, "The inference request is not valid"),
     "not_ready": Problem(503, "The network is not ready"),
     "unavailable": Problem(503, "The service cannot take this now"),
+    "schema_unknown": Problem(503, "The database has a schema that this version does not know"),
     "deadline_exceeded": Problem(504, "The request was not answered within its timeout"),
     # Access.
     "unauthenticated": Problem(401, "A key is needed"),

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from graftery.errors import GrafteryError, InferenceRefused, Unavailable
-from registry.db import check_head
 from serving.documents import ServerMetadata
 from serving.encoded import BYTES
 from serving.grpc import tensors
@@ -29,11 +28,11 @@ async def server_live(_serving: Serving, _request: Message, _context: Context) -
 
 
 async def server_ready(serving: Serving, _request: Message, _context: Context) -> Message:
-    """The database answers: models can be found."""
+    """The database answers, so models can be found, and the process was not asked to end."""
 
     def ready() -> bool:
         try:
-            check_head(serving.database)
+            serving.check_up()
         except GrafteryError:
             return False
         return True

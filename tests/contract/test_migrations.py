@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -132,6 +133,33 @@ def test_an_upgrade_that_fails_leaves_nothing(empty: Database, empty_url: str, m
     assert tables(empty) == set()
     upgrade(settings)
     assert differences(empty) == []
+
+
+_TAKES_AWAY = {"drop_table", "drop_column", "drop_constraint", "drop_index", "alter_column", "rename_table", "execute"}
+
+
+def _taken_away(path: Path) -> list[str]:
+    """What a migration takes from the version before on its way up."""
+    functions = [each for each in ast.parse(path.read_text()).body if isinstance(each, ast.FunctionDef)]
+    calls = [
+        node.func
+        for each in functions
+        if each.name != "downgrade"
+        for node in ast.walk(each)
+        if isinstance(node, ast.Call)
+    ]
+    return [call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in _TAKES_AWAY]
+
+
+def test_an_upgrade_only_adds(tmp_path: Path) -> None:
+    """What runs goes on while a newer version upgrades the tables under it (docs/operations.md)."""
+    scripts = sorted((ROOT / "migrations/versions").glob("*.py"))
+    assert {script.name: _taken_away(script) for script in scripts} == {script.name: [] for script in scripts}
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        "def upgrade():\n    with op.batch_alter_table('jobs') as jobs:\n        jobs.drop_column('worker')\n"
+    )
+    assert _taken_away(wrong) == ["drop_column"]
 
 
 def test_there_is_one_head() -> None:

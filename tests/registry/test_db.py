@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,11 +13,20 @@ from sqlalchemy.exc import DBAPIError
 from graftery.errors import Conflict, Unavailable
 from graftery.spec.problems import PROBLEMS
 from registry import db as db_module
-from registry.db import Database, check_head, database_url, dump_json
+from registry.db import Database, check_head, database_url, dump_json, upgrade
 from registry.models import Job, Module
 from registry.settings import Settings
 from tests.support.crowd import in_threads
 from tests.support.registry import put
+
+
+@pytest.fixture
+def movable(database: Database) -> Iterator[Database]:
+    """A database whose revision a test may move: other tests find it where it was."""
+    with database.read() as session:
+        revision = session.scalar(text("SELECT version_num FROM alembic_version"))
+    yield database
+    _move_to(database, str(revision))
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
@@ -203,6 +213,37 @@ def test_head_is_checked(database: Database, postgres_url: str, tmp_path: Path) 
     for url in (postgres_url, f"sqlite:///{tmp_path / 'empty.db'}"):
         with pytest.raises(Unavailable, match="schema none"):
             check_head(Database(url))
+
+
+def _move_to(database: Database, revision: str) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+
+@pytest.mark.parametrize(("revision", "words"), [("0001", "this version needs"), ("9999", "does not know")])
+def test_another_schema_is_refused(movable: Database, revision: str, words: str) -> None:
+    _move_to(movable, revision)
+    with pytest.raises(Unavailable, match=words) as refusal:
+        check_head(movable)
+    assert refusal.value.code == "schema_unknown"
+
+
+def test_a_schema_that_is_upgraded_meanwhile_is_gone_on_with(movable: Database) -> None:
+    check_head(movable)
+    _move_to(movable, "9999")
+    check_head(movable)
+    with pytest.raises(Unavailable):
+        check_head(Database(movable.url.render_as_string(hide_password=False)))
+    _move_to(movable, "0001")
+    with pytest.raises(Unavailable):
+        check_head(movable)
+
+
+def test_a_newer_schema_is_not_upgraded(movable: Database) -> None:
+    _move_to(movable, "9999")
+    url = movable.url.render_as_string(hide_password=False)
+    with pytest.raises(Unavailable, match="does not know"):
+        upgrade(Settings(database_url=url))
 
 
 def test_default_database_is_under_home(tmp_path: Path) -> None:

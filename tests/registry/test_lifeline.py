@@ -19,7 +19,7 @@ import signal, sys, time
 from registry import lifeline
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True) if {stubborn} else sys.exit(0))
 if not {kernel}:
-    lifeline._ask_the_kernel = lambda number: None
+    lifeline.ask_the_kernel = lambda number: None
 lifeline.tie(grace_s={grace_s}, on_line=lambda line: print(line.decode(), flush=True))
 print("tied", flush=True)
 while True:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import text
 
 from registry import jobs, queue
 from registry.db import upgrade
@@ -177,6 +178,19 @@ def test_a_worker_that_comes_before_its_tables_waits_for_them(place: Workplace, 
         there = Workplace.of(settings)
         assert there.comes_to(there.submit(), "succeeded")
         there.database.dispose()
+
+
+def test_a_worker_refuses_a_schema_that_it_does_not_know(place: Workplace) -> None:
+    job_id = place.submit()
+    with place.database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    env = environment(place.settings)
+    with running(["tests.support.busy_worker"], env, stderr=subprocess.PIPE) as process:
+        assert ends(process, 20) == 1
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert "schema 9999, which this version does not know" in said and "Traceback" not in said
+    assert place.job(job_id).state == "queued"
 
 
 def test_a_lost_message_costs_a_poll(place: Workplace, redis_url: str) -> None:
