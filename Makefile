@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs check bench-transplant bench-large bench-serving format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-large bench-serving format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ test: venv  ## Every test, with real PostgreSQL and Redis
 
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
 	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)
+
+cluster: venv  ## What docker-compose.yml describes, as processes on this machine (ARGS="--port N"; Ctrl-C ends it)
+	$(BIN)/python -m tests.support.cluster $(ARGS)
+
+test-cluster: venv  ## Restart every process of the cluster under load, twice (about 3 minutes)
+	GRAFTERY_CLUSTER=whole $(BIN)/python -m pytest $(PYTEST_ARGS) tests/trips/test_cluster.py $(ARGS)
 
 check: venv  ## Formatting, lint, types, floors, documents
 	$(BIN)/ruff format --check .

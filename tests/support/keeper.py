@@ -1,4 +1,4 @@
-"""Keeps one test server running: `python keeper.py postgresql|redis FOLDER PID`.
+"""Keeps one test server running: `python keeper.py postgresql|redis|seaweedfs FOLDER PID`.
 
 Writes FOLDER/url when the server answers. Stops it on SIGTERM and when the process PID is gone, whatever ended that.
 """
@@ -23,7 +23,7 @@ def main() -> None:
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: stopped.append(received))
-    serve = {"postgresql": _postgresql, "redis": _redis}[kind]
+    serve = {"postgresql": _postgresql, "redis": _redis, "seaweedfs": _seaweedfs}[kind]
     with serve(folder) as url:
         draft = folder / "url.draft"
         draft.write_text(url)
@@ -138,6 +138,41 @@ def _await_redis(port: int) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+@contextmanager
+def _seaweedfs(folder: Path) -> Iterator[str]:
+    """The S3 store of docker-compose.yml, with its own command line; here it listens to this machine alone."""
+    import yaml
+
+    compose = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
+    command = [word for word in compose["services"]["seaweedfs"]["command"] if not word.startswith("-dir")]
+    ports = {name: _free_port() for name in ("s3", "master", "volume", "filer")}
+    listening = [
+        f"-{name}.port{kind}={_free_port() if kind else port}" for name, port in ports.items() for kind in ("", ".grpc")
+    ]
+    path = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
+    own = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listening]
+    with subprocess.Popen([path, *command, *own], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_s3(ports["s3"], process)
+            yield f"http://127.0.0.1:{ports['s3']}"
+        finally:
+            process.terminate()
+
+
+def _await_s3(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Not by a library: in this script's folder there is an `http.py`, which is not the one that they want."""
+    import socket
+
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            if b" 200 " in connection.recv(100):
+                return
+        time.sleep(0.05)
+    raise RuntimeError("SeaweedFS does not answer")
 
 
 def _free_port() -> int:

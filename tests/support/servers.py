@@ -72,7 +72,7 @@ def _signal(pid: int, number: int) -> bool:
 
 
 def server(kind: str) -> str:
-    """The URL of the run's server of this kind (`postgresql`, `redis`), started by whoever asks first."""
+    """The URL of the run's server of this kind (`postgresql`, `redis`, `seaweedfs`), started by whoever asks first."""
     folder = Path(os.environ[_FOLDER])
     with FileLock(folder / f"{kind}.lock"):
         home = folder / kind
