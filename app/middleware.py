@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import problem
 from app.metrics import Metrics
+from app.started import Started
 
 log = structlog.get_logger("graftery.http")
 _LEVELS = logging.getLogger("graftery.http")
@@ -29,7 +30,9 @@ _LEVELS = logging.getLogger("graftery.http")
 MAX_JSON_BYTES = 1024**2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_STREAMED = re.compile(r"PUT /v1/(modules|teachers|samples)/[^/]+|PUT /v1/uploads/[^/]+/parts/[^/]+|PATCH /v1/uploads/[^/]+")
+_STREAMED = re.compile(
+    r"PUT /v1/(modules|teachers|samples)/[^/]+|PUT /v1/uploads/[^/]+/parts/[^/]+|PATCH /v1/uploads/[^/]+"
+)
 _QUIET = ("/health", "/v2/health", "/metrics")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -172,9 +175,13 @@ class BodyTimeout:
             nonlocal whole
             if whole:  # what comes now is that the client has gone
                 return await receive()
+            started: Started[Message] = Started(receive())
             try:
-                async with asyncio.timeout(self.idle_s):
-                    message = await receive()
+                if started.is_over:  # what is there already needs no clock, which would take as long as many a net
+                    message = started.value
+                else:
+                    async with asyncio.timeout(self.idle_s):
+                        message = await started
             except TimeoutError:
                 gone = f"nothing of the body came for {self.idle_s:g} s"
                 raise HTTPException(408, gone, headers={"Connection": "close"}) from None

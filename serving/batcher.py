@@ -179,8 +179,9 @@ class Batcher:
         now = time.perf_counter()
         wait_s = 0.0
         for first in line:
-            batch = self._batch(line, first)
-            if first.due_at <= now or sum(waiting.rows for waiting in batch) >= self.merge_rows:
+            most = self.merge_rows if len(line) == 1 else first.job.rows_together(self.merge_rows)
+            batch = self._batch(line, first, most)
+            if first.due_at <= now or sum(waiting.rows for waiting in batch) >= most:
                 for waiting in batch:
                     line.remove(waiting)
                 return batch, 0.0
@@ -188,12 +189,12 @@ class Batcher:
             wait_s = min(wait_s, left_s) if wait_s else left_s
         return [], wait_s
 
-    def _batch(self, line: deque[_Waiting], first: _Waiting) -> list[_Waiting]:
+    def _batch(self, line: deque[_Waiting], first: _Waiting, most: int) -> list[_Waiting]:
         batch, rows = [first], first.rows
         for waiting in line:
-            if rows >= self.merge_rows:
+            if rows >= most:
                 break
-            if waiting is not first and rows + waiting.rows <= self.merge_rows and waiting.joins(first):
+            if waiting is not first and rows + waiting.rows <= most and waiting.joins(first):
                 batch.append(waiting)
                 rows += waiting.rows
         return batch

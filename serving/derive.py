@@ -24,6 +24,7 @@ from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X, outputs_at
 from graftery.module.protocol import serve
 from graftery.spec.limits import Limits
+from serving import pace
 from serving.tolerance import BATCHES, TOLERANCE, distance
 
 INPUT = "input"
@@ -42,7 +43,7 @@ def answer(request: Mapping[str, Any], _limits: Limits) -> dict[str, Any]:
     """One derived form.
 
     Args:
-        request: `path` is the module's file, `out` where the ONNX file goes.
+        request: `path` is the module's file, `out` where the ONNX file goes, `threads` that it will run on.
 
     Returns:
         `difference`: the greatest distance from eager, relative to its greatest number; `sizes`: batches compared.
@@ -56,6 +57,7 @@ def answer(request: Mapping[str, Any], _limits: Limits) -> dict[str, Any]:
     try:
         export(file, part)
         difference = compare(file, part)
+        note_pace(file, part, request["threads"])
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
@@ -98,6 +100,18 @@ def compare(file: ModuleFile, path: Path) -> float:
     if not worst <= TOLERANCE:
         raise Unavailable(f"the ONNX form differs by {worst:.2g} of the greatest number", code="not_ready")
     return worst
+
+
+def note_pace(file: ModuleFile, path: Path, threads: int) -> None:
+    """Measure how long the form takes for some rows at once, and keep it in the form's file."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    inputs = {len(x): {INPUT: x.numpy()} for x in examples(file, (*pace.SIZES, 1))[:-1]}
+    found = pace.measured(lambda rows: session.run(None, inputs[rows]))
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {pace.KEY: pace.written(found)})
+    onnx.save(model, path)
 
 
 def examples(file: ModuleFile, batches: Sequence[int]) -> list[Tensor]:

@@ -25,6 +25,7 @@ from graftery.spec.limits import GIB, Limits
 from registry.children import Children
 from registry.settings import Settings
 from registry.store import Store
+from serving import pace
 from serving.compiled import compiled
 from serving.parts import Form, Part, checked_path, probe_sizes
 
@@ -42,6 +43,8 @@ LIMITS = Limits(cpu_s=600, wall_s=1200, memory_base_bytes=8 * GIB, memory_per_fi
 REST_S = 30.0
 """The child is ended when it had nothing to do for so long: it holds torch in memory."""
 WARM_BATCHES = (1, 2, 8)
+FORMAT = 2
+"""Of what we keep in a form's file: one of another format is made again."""
 
 
 class OnnxForm:
@@ -61,6 +64,7 @@ class OnnxForm:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class but this
             raise RuntimeError(first_line(error)) from error
+        self.pace = pace.read(session.get_modelmeta().custom_metadata_map.get(pace.KEY))
         self._session: onnxruntime.InferenceSession | None = session
         # ONNX Runtime's own description of the input would hold the session, and its weights, after `free`.
         declared = session.get_inputs()[0]
@@ -155,7 +159,7 @@ class Deriver:
 
     def path(self, digest: str) -> Path:
         """Of the derived form: it depends on the module and on what made it."""
-        versions = f"torch{torch.__version__}-ort{onnxruntime.__version__}"
+        versions = f"torch{torch.__version__}-ort{onnxruntime.__version__}-{FORMAT}"
         return self.folder / f"{digest}-{versions.replace('+', '.')}.onnx"
 
     def _work(self) -> None:
@@ -187,7 +191,9 @@ class Deriver:
         path = self.path(part.digest)
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._children.ask("derive", str(self._store.local_path(part.digest)), out=str(path))
+            self._children.ask(
+                "derive", str(self._store.local_path(part.digest)), out=str(path), threads=self._settings.threads
+            )
             self._sweep()
         return self._warmed(path, part.sizes)
 

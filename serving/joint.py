@@ -18,6 +18,7 @@ from torch import Tensor
 from graftery.errors import InferenceRefused, Unavailable, first_line
 from serving.asking import Question
 from serving.models import Branch, Model
+from serving.pace import worthwhile
 from serving.parts import Part
 from serving.tensors import Array
 
@@ -40,6 +41,10 @@ class Job:
     def shares(self) -> frozenset[str]:
         """Digests of the parts that it would run together with others' rows."""
         return frozenset({self.model.category, *(branch.task for branch in self.branches)})
+
+    def rows_together(self, most: int) -> int:
+        """How many rows are worth running together with this job's, its own among them."""
+        return worthwhile((part.pace for part in self.parts.values()), most)
 
 
 @dataclass

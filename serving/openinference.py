@@ -257,9 +257,7 @@ async def _options(request: Request) -> dict[str, Any]:
     return found
 
 
-def mount(
-    app: FastAPI, settings: Settings, database: Database, store: Store, guard: Guard | None = None
-) -> Direct:
+def mount(app: FastAPI, settings: Settings, database: Database, store: Store, guard: Guard | None = None) -> Direct:
     """Add the inference plane to an app: the routes under /v2, and while the app runs, figures for Prometheus and gRPC.
 
     Returns:

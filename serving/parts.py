@@ -19,6 +19,7 @@ from graftery.errors import GrafteryError, Unavailable
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X
 from registry.store import Store
+from serving.pace import Pace
 from serving.pool import not_ready
 
 
@@ -94,6 +95,11 @@ class Part:
     def form(self) -> str:
         form = self._form
         return form.name if form is not None else "dropped"
+
+    @property
+    def pace(self) -> Pace | None:
+        """Of the form as it runs now; None: it is not known."""
+        return getattr(self._form, "pace", None)
 
     @property
     def size_bytes(self) -> int:

@@ -77,6 +77,7 @@ class Pool(Generic[T]):
         self._failures: dict[str, str] = {}
         self._clock = itertools.count(1)
         self._freed: Future[None] = _promise()
+        self._is_awaited = False
         self._loaders = _loaders()
 
     @asynccontextmanager
@@ -188,6 +189,7 @@ class Pool(Generic[T]):
             missing = {digest: size for digest, size in parts.items() if digest not in self._entries}
             self._refuse_oversized(parts, missing, owner)
             if not self._make_room(sum(missing.values()), parts):
+                self._is_awaited = True
                 return None, self._freed
             for digest, size in missing.items():
                 self._entries[digest] = _Entry(digest, size)
@@ -262,6 +264,9 @@ class Pool(Generic[T]):
         return sum(entry.size_bytes for entry in self._entries.values())
 
     def _signal(self) -> None:
+        if not self._is_awaited:
+            return
+        self._is_awaited = False
         freed, self._freed = self._freed, _promise()
         freed.set_result(None)
 

@@ -115,7 +115,9 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
 def _request(text: bytes) -> InferRequest:
     document = quick.read(text) if len(text) >= quick.LEAST_BYTES else None
     if document is None:
-        return InferRequest.model_validate(json.loads(text, parse_constant=_no_constant))
+        # As json.loads does, which would make a decoder for every text.
+        plain = text.decode(json.detect_encoding(text), "surrogatepass")
+        return InferRequest.model_validate(_DECODER.decode(plain))
     numbers = [tensor.pop("data", None) for tensor in document["inputs"]]
     request = InferRequest.model_validate(document)
     for tensor, each in zip(request.inputs, numbers, strict=True):
@@ -193,6 +195,9 @@ def _json_length(header_length: str | None, body_length: int) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _first(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -285,3 +286,17 @@ def test_a_stream_of_events_ends_with_its_key(app: FastAPI, secrets: dict[str, s
             assert "cancelled" not in "".join(lines)
         again = real.get(address, headers=bearer(secrets["transplant"])).text
         assert "cancelled" in again
+
+
+def test_pieces_of_an_upload_are_taken_from_whom_its_name_is_open_to(app: FastAPI, secrets: dict[str, str]) -> None:
+    everywhere, vision = client_of(app, secrets["push"]), client_of(app, secrets["vision"])
+    request = {"size_bytes": 4, "digest": hashlib.sha256(b"abcd").hexdigest(), "target": "module"}
+    assert code_of(vision.post("/v1/uploads", json={"name": "cat", **request})) == "forbidden"
+    assert vision.post("/v1/uploads", json={"name": "vision.cat", **request}).status_code == 201
+    path = everywhere.post("/v1/uploads", json={"name": "cat", **request}).headers["location"]
+    append = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    assert code_of(vision.patch(path, content=b"abcd", headers=append)) == "forbidden"
+    assert code_of(vision.put(f"{path}/parts/0", content=b"abcd")) == "forbidden"
+    assert code_of(vision.delete(path)) == "forbidden"
+    assert everywhere.put(f"{path}/parts/0", content=b"abcd").status_code == 204
+    assert client_of(app, secrets["read"]).delete(path).status_code == 403

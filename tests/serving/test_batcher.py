@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
+from torch import nn
 
 from graftery.errors import Unavailable
 from serving.asking import Question
 from serving.batcher import Batcher, Done
 from serving.joint import Job, Took
 from serving.models import Branch, Model, Output, OutputSpec
+from serving.pace import SIZES
+from serving.parts import Eager, Part
 from serving.protocol import Declared
 from serving.tensors import Array
 
@@ -99,6 +103,16 @@ def test_only_what_shares_a_part_is_run_together_and_nobody_is_passed_over(batch
         lambda: [batcher.ask(job(n, c, t)) for n, c, t in ((1, "a", "t"), (2, "b", "u"), (3, "c", "t"), (1, "b", "v"))],
     )
     assert nets.runs == [[1], [1, 3], [2, 1]]
+
+
+@pytest.mark.parametrize(("row_s", "runs"), [([20, 20, 21], [[1], [1], [1], [1]]), ([9, 5, 3], [[1], [1, 1, 1]])])
+def test_rows_run_together_where_that_is_faster(
+    batcher: Batcher, nets: Nets, row_s: list[float], runs: list[list[int]]
+) -> None:
+    part = Part("t", ["y"], Eager(nn.Identity()))
+    part._form.pace = dict(zip(SIZES, row_s, strict=True))  # type: ignore[union-attr]
+    behind_a_first(batcher, nets, lambda: [batcher.ask(replace(job(1), parts={"t": part})) for _ in range(3)])
+    assert nets.runs == runs
 
 
 def test_a_job_over_the_limit_runs_by_itself(batcher: Batcher, nets: Nets) -> None:

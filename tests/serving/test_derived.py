@@ -18,9 +18,11 @@ from torch import nn
 from graftery.errors import Unavailable
 from graftery.module import ModuleFile, trace
 from graftery.module.probes import with_probe
+from graftery.spec.limits import Limits
 from registry.store import Store
 from serving import derive, derived, parts
 from serving.derived import Deriver, OnnxForm
+from serving.pace import SIZES
 from serving.service import Serving
 from serving.tolerance import BATCHES, TOLERANCE
 from tests.support import files
@@ -133,6 +135,15 @@ def test_a_form_of_free_sizes_is_warmed_with_those_of_the_probe(
     assert seen == []  # nobody knows which sizes will come
     form.warm_up(parts.probe_sizes(file))
     assert seen == [(1, 1, 8, 8), (2, 1, 8, 8), (8, 1, 8, 8)]
+
+
+def test_a_form_knows_its_pace(tmp_path: Path) -> None:
+    file, out = probed(files.parts()[0]), tmp_path / "a.onnx"
+    path = tmp_path / "a.safetensors"
+    file.save(path)
+    derive.answer({"path": str(path), "out": str(out), "threads": 1}, Limits())
+    found = OnnxForm(out, 1).pace
+    assert found is not None and set(found) == set(SIZES) and all(seconds > 0 for seconds in found.values())
 
 
 def test_a_form_with_other_weights_is_refused(tmp_path: Path) -> None:
