@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from graftery.spec.names import NAME_PATTERN
 from graftery.spec.wire import Request, Wire
@@ -42,8 +43,16 @@ Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES)), Aft
 Namespace = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", max_length=64, examples=["vision"])]
 
 
+_ADMIN_SOMEWHERE: JsonDict = {
+    "required": ["scopes", "namespaces"],
+    "properties": {"scopes": {"contains": {"const": "admin"}}, "namespaces": {"type": "array"}},
+}
+
+
 class KeyRequest(Request):
     """What a key may do, and for how long."""
+
+    model_config = ConfigDict(json_schema_extra={"not": _ADMIN_SOMEWHERE})
 
     scopes: Scopes = Field(examples=[["push", "transplant"]])
     namespaces: Annotated[list[Namespace], AfterValidator(_sorted)] | None = Field(

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from sqlalchemy import text
+from sse_starlette.sse import AppStatus
 
 from app.api import Server
 from app.deps import Service
@@ -24,6 +25,12 @@ from registry.settings import Settings
 from tests.support.processes import environment, eventually, running
 
 START_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _streams_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends in this process would tell all streams of events of the tests to come to end as well."""
+    monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
 def _free_port() -> int:
