@@ -27,6 +27,7 @@ from registry.settings import Settings
 from registry.store import Store
 from serving import pace
 from serving.compiled import compiled
+from serving.memory import give_back
 from serving.parts import Form, Part, checked_path, probe_sizes
 
 log = structlog.get_logger("graftery.inference")
@@ -183,7 +184,9 @@ class Deriver:
         if part.form != "eager":
             return
         form = self._compiled(part) if self._device.type == "cuda" else self._onnx(part)
-        if part.swap(form):
+        swapped = part.swap(form)
+        give_back()
+        if swapped:
             self._resized(part.digest, part.size_bytes)
             log.info("derived", digest=part.digest, form=form.name)
 
@@ -205,6 +208,7 @@ class Deriver:
         """The form, run once at a few sizes: the first requests find its memory there."""
         form = OnnxForm(path, self._settings.threads)
         form.warm_up(sizes)
+        give_back()
         return form
 
     def _sweep(self) -> None:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
 INLINE_BYTES = 256 * 1024
+REHEARSALS, REHEARSE_S = 10, 0.05
 _READ_HEADERS = (b"content-encoding", HEADER_LENGTH.lower().encode(), b"accept-encoding")
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -118,7 +119,10 @@ class Direct:
 
 
 async def rehearse(serving: Serving, model: Model) -> None:
-    """Answer zeros as a request from outside is answered: the next one then meets no code and no thread that is new."""
+    """Answer zeros as requests from outside are answered: the next one then meets no code and no thread that is new.
+
+    A few times, as the interpreter makes code faster that was run a few times; a net that takes long is run once.
+    """
     zeros = await serving.example(model)
     if zeros is None:
         return
@@ -126,8 +130,13 @@ async def rehearse(serving: Serving, model: Model) -> None:
     described = {"name": declared.name, "shape": list(zeros.shape), "datatype": declared.datatype}
     tensor = described | {"parameters": {"binary_data_size": zeros.nbytes}}
     head = orjson.dumps({"inputs": [tensor]})
-    read = await _read(serving, model, Call(head + zeros.tobytes(), header_length=str(len(head))))
-    _written(await serving.ask(model, read.question), read, None)
+    call = Call(head + zeros.tobytes(), header_length=str(len(head)))
+    until = time.monotonic() + REHEARSE_S
+    for _ in range(REHEARSALS):
+        read = await _read(serving, model, call)
+        _written(await serving.ask(model, read.question), read, None)
+        if time.monotonic() > until:
+            return
 
 
 async def _gone(receive: Receive) -> None:

@@ -19,6 +19,7 @@ from graftery.errors import GrafteryError, Unavailable
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X
 from registry.store import Store
+from serving.memory import give_back
 from serving.pace import Pace
 from serving.pool import not_ready
 
@@ -120,6 +121,7 @@ class Part:
             form, self._form = self._form, None
         if form is not None:
             form.free()
+            give_back()
 
 
 def device_of(setting: str) -> torch.device:

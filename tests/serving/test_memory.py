@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from graftery.module import ModuleFile, cut, trace
+from graftery.module.probes import with_probe
 from graftery.spec.manifest import OutputMeaning
 from serving import derive
-from serving.derived import OnnxForm
+from serving.derived import Deriver, OnnxForm
+from serving.memory import give_back
 from tests.support.inference import mounted
 from tests.support.world import World
 
@@ -77,6 +79,21 @@ def test_a_faster_form_that_is_freed_is_out_of_the_machines_memory(tmp_path: Pat
     assert resident() - before > 0.9 * WEIGHTS
     form.free()
     assert resident() - before < 0.1 * WEIGHTS
+
+
+def test_what_a_form_was_read_from_is_out_of_the_machines_memory(world: World, tmp_path: Path) -> None:
+    """ONNX Runtime rearranges weights as it reads them, and leaves what they were between those that it keeps."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(256, 256, 3, padding=1) for _ in range(24)]  # 54 MiB
+    derive.export(
+        with_probe(trace(nn.Sequential(*layers).eval(), torch.zeros(2, 256, 4, 4)), torch.zeros(2, 256, 4, 4)),
+        tmp_path / "a.onnx",
+    )
+    deriver = Deriver(world.settings, world.store, torch.device("cpu"), lambda *_: None)
+    give_back()
+    before = resident()
+    forms = [deriver._warmed(tmp_path / "a.onnx", (256, 4, 4)) for _ in range(3)]
+    assert resident() - before < 1.2 * sum(form.size_bytes for form in forms)
 
 
 @pytest.mark.gpu

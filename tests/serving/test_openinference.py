@@ -398,7 +398,7 @@ def test_openapi_has_the_plane_and_its_references_lead_somewhere(app: FastAPI) -
 
 def test_the_first_request_after_a_load_finds_code_and_threads_warm(app: FastAPI, client: TestClient) -> None:
     assert client.post(f"/v2/repository/models/{NETWORK}/load").status_code == 200
-    assert app.state.serving.batcher.seen.runs == 1  # zeros, on the way of every request
+    assert app.state.serving.batcher.seen.runs >= 1  # zeros, on the way of every request
     (found,) = client.get(f"/v2/models/{NETWORK}/stats").json()["model_stats"]
     assert found["inference_count"] == 0  # nobody asked
 
