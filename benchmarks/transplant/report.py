@@ -108,7 +108,7 @@ def _table(world: World, setting: Setting, task: Task, metric: str, cells: list[
         shown = [_spread([_shown(v, error) for v in values[target]]) for target in targets]
         mean = f"**{statistics.mean(_shown(v, error) for each in values.values() for v in each):.2f}**"
         there = sum(bool(each) for each in values.values())
-        mean += "" if there == len(targets) else f" ({there} targets)"
+        mean += "" if there == len(targets) else f" (targets: {there})"
         steps, seconds = ([c[k] for c in ours if k in c] for k in ("steps", "seconds"))
         cost = [f"{statistics.median(steps):.0f}", f"{statistics.median(seconds):.1f}"] if steps else ["-", "-"]
         lines.append(_line([name, row.losses if row else "-", row.features if row else "-", *shown, mean, *cost]))
