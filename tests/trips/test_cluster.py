@@ -120,6 +120,14 @@ def test_the_bytes_are_in_the_bucket(cluster: Cluster, client: Client, monkeypat
     assert not list(cluster.folder.rglob("store/sha256")), "and on no host"
 
 
+def _slowly(body: bytes, pieces: int = 10, pause_s: float = 0.15) -> Iterator[bytes]:
+    """A body that takes longer to come than a process takes to be asked to end."""
+    size = -(-len(body) // pieces)
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+        time.sleep(pause_s)
+
+
 class _Load:
     """Requests in threads, none of them tried again: what came of each."""
 
@@ -149,6 +157,7 @@ def _under_load(cluster: Cluster, images: Tensor) -> Iterator[_Load]:
     asks: dict[str, Callable[[httpx.Client, int], httpx.Response]] = {
         "read": lambda http, _: http.get(f"{cluster.url}/v1/modules"),
         "upload": lambda http, n: http.put(f"{cluster.url}/v1/samples/load-{time.time_ns()}-{n}", content=body),
+        "slow upload": lambda http, n: http.put(f"{cluster.url}/v1/samples/slow-{n}", content=_slowly(body)),
         "infer": lambda http, _: infer(http),
     }
     threads = [threading.Thread(target=load.run, args=(what, ask)) for what, ask in asks.items()]
@@ -186,6 +195,7 @@ def test_a_rolling_restart_loses_no_request(cluster: Cluster, client: Client, im
     print(dict(load.outcomes))
     assert {outcome.partition(": ")[2] for outcome in load.outcomes} == {"ok"}, load.outcomes
     assert all(load.outcomes[f"{what}: ok"] >= 20 for what in ("read", "upload", "infer")), load.outcomes
+    assert load.outcomes["slow upload: ok"] >= 5
     ended = client.wait(job)
     assert ended.state == "succeeded" and ended.attempt == 2, "the worker's end cost a hand-over, and nothing else"
     assert not _crashes(job, client)
