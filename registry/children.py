@@ -28,6 +28,9 @@ log = structlog.get_logger("graftery.children")
 
 START_S = 180.0  # importing torch takes 6 s on a quiet machine, and minutes on a busy one with a cold disk
 MAX_LINE_BYTES = 64 * MIB
+# How soon who waits for an answer notices that there will be none, and how long they are waited for.
+_LOOK_S = 0.5
+_LEAVE_S = 5.0
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -57,8 +60,7 @@ class Children:
     def close(self) -> None:
         """End the children for good: who waits for an answer is refused."""
         for child in self._children:
-            child.ended = True
-            child.stop()
+            child.end()
 
     def rest(self) -> None:
         """End the children that are idle now; each is started again when it is next needed."""
@@ -130,6 +132,16 @@ class _Child:
         for pipe in _pipes(process):
             pipe.close()
 
+    def end(self) -> None:
+        """End it for good. Whoever waits for its answer leaves first: a pipe that is closed under them never wakes them."""
+        with self._starting:
+            self.ended = True
+            if self._process is not None:
+                self._process.kill()
+        if self.lock.acquire(timeout=_LEAVE_S):
+            self.stop()
+            self.lock.release()
+
     def ask(self, request: dict[str, Any], wall_s: float) -> dict[str, Any]:
         """One question, one answer; a child that does not give it within `wall_s` is ended."""
         self._ready()
@@ -178,8 +190,13 @@ class _Child:
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)
             while not ended:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
+                if self.ended:
+                    raise EOFError
+                left_s = deadline - time.monotonic()
+                if not selector.select(min(_LOOK_S, max(0.0, left_s))):
+                    if left_s <= 0:
+                        raise TimeoutError
+                    continue
                 read = os.read(out.fileno(), 65_536)
                 pieces.append(read)
                 size, ended = size + len(read), b"\n" in read
