@@ -23,9 +23,10 @@ class TableFigures:
 
     def collect(self) -> Iterator[Metric]:
         with self._database.read() as session:
-            found, states = catalogue.figures(session), jobs.counts(session)
+            found, states, largest = catalogue.figures(session), jobs.counts(session), jobs.largest_queued(session)
         yield _by_label("graftery_jobs", "Jobs by state", "state", states)
         yield _by_label("graftery_versions", "Versions by kind", "kind", found.versions)
+        yield GaugeMetricFamily("graftery_queued_job_bytes", "Largest estimate of a queued job's memory", value=largest)
         yield GaugeMetricFamily("graftery_store_bytes", "Bytes that the store holds", value=found.size_bytes)
         yield GaugeMetricFamily("graftery_store_blobs", "Files that the store holds", value=found.blobs)
 

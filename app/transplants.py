@@ -13,6 +13,7 @@ from graftery.errors import Conflict, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
 from graftery.spec.manifest import UNNAMED, Kind, json_of
+from graftery.spec.memory import estimate
 from graftery.spec.plan import TEACHING, complete
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import TransplantRequest
@@ -58,7 +59,15 @@ def submit(session: Session, request: TransplantRequest, planned: Planned) -> Jo
         request=request.model_dump(mode="json", exclude_none=True),
         pinned={role: version.pin for role, version in planned.parts.items()},
         recipe=json_of(planned.recipe),
+        memory_bytes=_memory(planned),
     )
+
+
+def _memory(planned: Planned) -> int | None:
+    nets = {
+        role: facts_of(planned.parts[role]) for role in ("category", "task", "teacher_task") if role in planned.parts
+    }
+    return estimate(nets["category"], nets["task"], nets.get("teacher_task"), planned.recipe)
 
 
 def check_parts(

@@ -197,6 +197,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(CleanText(16))
     state: Mapped[str] = mapped_column(CleanText(16), default="queued")
     priority: Mapped[int] = mapped_column(Integer, default=0)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     request: Mapped[dict[str, Any]] = mapped_column(Json)
     pinned: Mapped[dict[str, str]] = mapped_column(Json)
     recipe: Mapped[dict[str, Any] | None] = mapped_column(Json)

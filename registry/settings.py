@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     collect_grace_s: float = Field(3600.0, ge=0, description="Bytes touched more recently are never freed")
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    device_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Memory of a worker's device: jobs that are estimated to need more are left to others; by default "
+        "a GPU is asked, and a CPU takes any",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of a training or inference process; 0: torch decides")
     pool_bytes: int = Field(2 * 1024**3, ge=0, description="Weights held in memory for inference")
     infer_batch: int = Field(256, ge=1, description="Largest batch of an inference request")

@@ -15,6 +15,7 @@ from pathlib import Path
 from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
+from worker.capacity import device_bytes
 from worker.process import CHILD_COMMAND, Child
 
 SCRATCH_PREFIX = "graftery-job-"
@@ -33,6 +34,8 @@ class Bench:
     store: Store
     worker: str
     child_command: Sequence[str] = CHILD_COMMAND
+    # Of the device that jobs run on; None: not known, and any job is taken.
+    device_bytes: int | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     child: Child | None = None
     used_at: float = 0.0
@@ -43,7 +46,8 @@ class Bench:
         """The bench for these settings; also clears what workers that were killed have left here."""
         _sweep_scratch()
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        return cls(settings, Database(settings.database), Store(settings), worker, child_command)
+        database, store, room = Database(settings.database), Store(settings), device_bytes(settings)
+        return cls(settings, database, store, worker, child_command, room)
 
     def warm_child(self) -> Child:
         """The child that is there, or a new one."""

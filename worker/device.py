@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 
@@ -31,3 +32,14 @@ def use(device: str, threads: int) -> torch.device:
         first = str(error).splitlines()[0]
         raise GrafteryError(f"The device {device!r} cannot be used: {first}", code="unavailable") from error
     return torch.device(device)
+
+
+def memory_bytes(device: str) -> int | None:
+    """The memory of a CUDA device; None for the CPU, which has no fixed share."""
+    found = use(device, 0)
+    return int(torch.cuda.get_device_properties(found).total_memory) if found.type == "cuda" else None
+
+
+if __name__ == "__main__":
+    # For a worker, which has no torch itself: `python -m worker.device DEVICE` prints the bytes, or nothing.
+    sys.stdout.write(str(memory_bytes(sys.argv[1]) or ""))

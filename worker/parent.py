@@ -39,7 +39,7 @@ def run_next(bench: Bench) -> bool:
     """
     settings = bench.settings
     with bench.database.transaction() as session:
-        claim = jobs.claim(session, bench.worker, settings.lease_s, settings.max_crashes)
+        claim = jobs.claim(session, bench.worker, settings.lease_s, settings.max_crashes, bench.device_bytes)
     if claim is None:
         return False
     with (

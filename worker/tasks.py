@@ -115,7 +115,7 @@ def _poll(bench: Bench, pool: Any) -> None:
 
 def _is_any_due(bench: Bench) -> bool:
     with bench.database.read() as session:
-        return jobs.is_any_due(session)
+        return jobs.is_any_due(session, bench.device_bytes)
 
 
 def _ignore(_result: object) -> None:

@@ -37,10 +37,17 @@ _PRODUCTS = frozenset({"linear", "matmul", "mm", "mv", "bmm", "dot", "addmm", "b
 
 @dataclass(frozen=True)
 class Survey:
-    """What the runs found. `flops_per_sample` counts multiplications and additions of convolutions and products."""
+    """What the runs found.
+
+    Args:
+        flops_per_sample: multiplications and additions of convolutions and products.
+        elements_per_sample: of the input and of what every step makes of it; `largest_per_sample`: of the largest of these.
+    """
 
     outputs: Mapping[str, TensorSpec]
     flops_per_sample: int
+    elements_per_sample: int
+    largest_per_sample: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class _Run:
     x_shape: tuple[int, ...]
     outputs: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     elements: int
+    largest: int
     flops: int
 
 
@@ -68,7 +76,7 @@ def survey(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int], li
     if not _FREE.isdisjoint(graph.input.shape):
         runs.append(runner.run(larger(graph.input.shape, shape)))
     outputs = {name: _spec(name, [(run.x_shape[0], *run.outputs[name]) for run in runs]) for name in graph.outputs}
-    return Survey(outputs, runs[0].flops)
+    return Survey(outputs, runs[0].flops, runs[0].elements, runs[0].largest)
 
 
 def larger(symbols: Sequence[Size], shape: Sequence[int]) -> tuple[int, ...]:
@@ -114,20 +122,20 @@ class _Runner(fx.Interpreter):
         super().__init__(build(graph, fake))
         self._steps = {f"v{index}": node for index, node in enumerate(graph.nodes)}
         self._layers = {ref: path for path, ref in graph.names.items()}
-        self._graph, self._limits, self._elements = graph, limits, 0
+        self._graph, self._limits, self._elements, self._largest = graph, limits, 0, 0
         self._looked_up: dict[str, list[int]] = {}
         self._measures: dict[str, list[Measure]] = {}
 
     def run(self, *shapes: Any, **_: Any) -> _Run:
         (shape,) = shapes
-        self._elements = math.prod(shape)
+        self._elements = self._largest = math.prod(shape)
         counter = FlopCounterMode(display=False)
         # Work is counted once: it is the same for every sample, and counting costs time.
         counting = counter if shape[0] == 1 else nullcontext()
         with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), _quiet(), self._mode, counting:
             ys = as_outputs(super().run(torch.empty(shape, dtype=DTYPES[self._graph.input.dtype])))
         outputs = {name: (tuple(y.shape), y.dtype) for name, y in zip(self._graph.outputs, ys, strict=True)}
-        return _Run(shape, outputs, self._elements, counter.get_total_flops())
+        return _Run(shape, outputs, self._elements, self._largest, counter.get_total_flops())
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name not in self._steps:
@@ -202,6 +210,7 @@ class _Runner(fx.Interpreter):
                     shape = list(tensor.shape)
                     raise _too_large(f"makes {shape}, over {self._limits.elements_per_value} elements")
                 self._elements += tensor.numel()
+                self._largest = max(self._largest, tensor.numel())
 
 
 @contextmanager

@@ -159,6 +159,8 @@ def _facts(file: ModuleFile, found: Survey) -> Facts:
         outputs=dict(found.outputs),
         parameters=sum(tensor.numel() for tensor in file.weights.values()),
         flops_per_sample=found.flops_per_sample,
+        elements_per_sample=found.elements_per_sample,
+        largest_per_sample=found.largest_per_sample,
         nodes=len(file.graph.nodes),
         operators=file.graph.operators(),
         layers=tuple(file.graph.names),

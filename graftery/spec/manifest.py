@@ -84,10 +84,19 @@ class Manifest(Frozen):
 class Facts(Frozen):
     """What the verifier found: none of it is taken from the owner."""
 
+    # A process reads what a newer one found beside it, while one after the other is upgraded.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
     input: TensorSpec
     outputs: dict[str, TensorSpec]
     parameters: int = Field(ge=0)
     flops_per_sample: int = Field(ge=0)
+    elements_per_sample: int | None = Field(
+        None,
+        ge=0,
+        description="Of all values that a sample becomes on its way; null for what was published before that",
+    )
+    largest_per_sample: int | None = Field(None, ge=0, description="Of the largest of these values")
     nodes: int = Field(ge=0)
     operators: tuple[str, ...]
     layers: tuple[str, ...] = Field(default=(), description="Layer paths that a cut may name")

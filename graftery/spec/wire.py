@@ -211,6 +211,9 @@ class JobOut(Wire):
     finished_at: datetime | None = None
     attempt: int = Field(0, description="How often a worker has taken it")
     worker: str | None = None
+    memory_bytes: int | None = Field(
+        None, description="Estimate of what it needs of its device: only a worker that has it takes the job"
+    )
     cancel_requested: bool = False
     progress: dict[str, Any] | None = Field(
         None, examples=[{"phase": "train", "step": 120, "steps": 600, "loss": 0.21}]

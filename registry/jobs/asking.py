@@ -28,6 +28,7 @@ def submit(
     pinned: dict[str, str],
     recipe: dict[str, Any] | None = None,
     priority: int = 0,
+    memory_bytes: int | None = None,
     retry_of: str | None = None,
 ) -> Job:
     """Queue a job.
@@ -35,6 +36,7 @@ def submit(
     Args:
         pinned: role to `name@sha256:...`; these versions cannot be deleted until the job has ended.
         priority: smaller goes first; within one priority, older goes first.
+        memory_bytes: only a worker whose device has this much takes it; None: any.
 
     Raises:
         NotFound: a pinned version does not exist.
@@ -49,6 +51,7 @@ def submit(
         pinned=pinned,
         recipe=recipe,
         priority=priority,
+        memory_bytes=memory_bytes,
         retry_of=retry_of,
         last_seq=0,
     )
@@ -103,6 +106,11 @@ def counts(session: Session) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
+def largest_queued(session: Session) -> int:
+    """The largest estimate of memory among the queued jobs, in bytes: 0 where none has one."""
+    return session.scalar(select(func.max(Job.memory_bytes)).where(Job.state == "queued")) or 0
+
+
 def request_cancel(session: Session, job_id: str) -> Job:
     """Cancel a queued job; ask the worker of a running one to. A cancelled job stays as it is.
 
@@ -142,6 +150,7 @@ def retry(session: Session, job_id: str) -> Job:
         pinned=job.pinned,
         recipe=job.recipe,
         priority=job.priority,
+        memory_bytes=job.memory_bytes,
         retry_of=job.id,
     )
 

@@ -41,13 +41,21 @@ class Beat:
     cancel: bool
 
 
-def claim(session: Session, worker: str, lease_s: float, max_crashes: int = MAX_CRASHES) -> Claim | None:
+def claim(
+    session: Session,
+    worker: str,
+    lease_s: float,
+    max_crashes: int = MAX_CRASHES,
+    device_bytes: int | None = None,
+) -> Claim | None:
     """Take the job that is due: a queued one, or one whose worker has been silent for longer than its lease.
+
+    A job that is estimated to need more than `device_bytes` is left to a worker with more; None takes any.
 
     Jobs that are due but cannot go on are ended on the way: cancelled where that was asked, failed (`crashed`) where
     `max_crashes` workers died in a row without a new checkpoint between them.
     """
-    while (job := session.scalar(_due())) is not None:
+    while (job := session.scalar(_due(device_bytes))) is not None:
         if job.state == "running":
             job.crashes += 1
         if job.cancel_requested:
@@ -59,17 +67,22 @@ def claim(session: Session, worker: str, lease_s: float, max_crashes: int = MAX_
     return None
 
 
-def is_any_due(session: Session) -> bool:
+def is_any_due(session: Session, device_bytes: int | None = None) -> bool:
     """Whether `claim` would find a job: a look that costs no write."""
-    return bool(session.scalar(select(select(Job.id).where(_is_due()).exists())))
+    return bool(session.scalar(select(select(Job.id).where(_is_due(device_bytes)).exists())))
 
 
-def _is_due() -> ColumnElement[bool]:
-    return or_(Job.state == "queued", and_(Job.state == "running", Job.lease_until < now()))
+def _is_due(device_bytes: int | None) -> ColumnElement[bool]:
+    due = or_(Job.state == "queued", and_(Job.state == "running", Job.lease_until < now()))
+    if device_bytes is None:
+        return due
+    # Who may end a job need not be able to run it.
+    fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= device_bytes, Job.cancel_requested)
+    return and_(due, fits)
 
 
-def _due() -> Select[Job]:
-    due = select(Job).where(_is_due()).order_by(Job.priority, Job.created_at, Job.id).limit(1)
+def _due(device_bytes: int | None) -> Select[Job]:
+    due = select(Job).where(_is_due(device_bytes)).order_by(Job.priority, Job.created_at, Job.id).limit(1)
     return due.with_for_update(skip_locked=True, of=Job).execution_options(populate_existing=True)
 
 

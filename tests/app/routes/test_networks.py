@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save
 
 from app.deps import Service
 from graftery.spec.manifest import Preprocessing
+from graftery.spec.memory import FIXED_BYTES
 from graftery.spec.recipes import TransplantRecipe
 from registry import catalogue
 from tests.support import files
@@ -58,6 +60,9 @@ def test_a_transplant_is_pinned_completed_and_queued(client: TestClient, shared:
     assert recipe.objectives and recipe.sources
     assert recipe.labels == 8
     assert "inversion" in recipe.sources  # the category has batch norm
+    assert job["memory_bytes"] > FIXED_BYTES
+    told = re.search(r"^graftery_queued_job_bytes (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert told is not None and float(told[1]) == job["memory_bytes"]
 
 
 def test_a_pinned_version_cannot_be_deleted_while_the_job_waits(client: TestClient, shared: None) -> None:

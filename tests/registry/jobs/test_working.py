@@ -321,3 +321,44 @@ def test_a_waiting_claim_does_not_block_others(database: Database) -> None:
         assert (claim := jobs.claim(one, "a", 60)) and claim.id == first
         with database.transaction() as other:
             assert (claim := jobs.claim(other, "b", 60)) and claim.id == second
+
+
+def test_a_job_is_left_to_a_worker_that_has_the_memory(database: Database) -> None:
+    (large,) = submit(database, memory_bytes=20)
+    (small,) = submit(database, memory_bytes=8)
+    (unknown,) = submit(database)
+    taken = [take(database, device_bytes=8) for _ in range(3)]
+    assert [claim and claim.id for claim in taken] == [small, unknown, None]
+    with database.read() as session:
+        assert not jobs.is_any_due(session, 19) and jobs.is_any_due(session, 20) and jobs.is_any_due(session)
+        assert jobs.largest_queued(session) == 20
+    claim = take(database, device_bytes=20)
+    assert claim is not None and claim.id == large
+    with database.read() as session:
+        assert jobs.largest_queued(session) == 0
+
+
+def test_a_lost_job_too_is_left_to_a_worker_that_has_the_memory(database: Database) -> None:
+    (job_id,) = submit(database, memory_bytes=20)
+    assert take(database, device_bytes=20)
+    lose(database, job_id)
+    assert take(database, device_bytes=19) is None
+    claim = take(database)
+    assert claim is not None and claim.attempt == 2
+
+
+def test_a_retry_needs_the_same_memory(database: Database) -> None:
+    (job_id,) = submit(database, memory_bytes=20)
+    with database.transaction() as session:
+        jobs.request_cancel(session, job_id)
+        assert jobs.retry(session, job_id).memory_bytes == 20
+
+
+def test_a_lost_job_whose_end_was_asked_for_can_be_ended_by_any(database: Database) -> None:
+    (job_id,) = submit(database, memory_bytes=20)
+    assert take(database)
+    with database.transaction() as session:
+        jobs.request_cancel(session, job_id)
+    lose(database, job_id)
+    assert take(database, device_bytes=1) is None
+    assert job_of(database, job_id).state == "cancelled"
