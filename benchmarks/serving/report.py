@@ -37,6 +37,19 @@ requests that were sent one by one, and scaled to the mean that the saturated th
 - Bare cost is that of the faster of eager torch and onnxruntime, in turns with the server, on its core.
 - Memory is PSS of all processes of a server, pages that several share counted once. Models are loaded, and ready, before the first request."""
 
+WHY = """\
+- *1, 3x32x32 in JSON.* HTTP, reading and the net together are less than half of a request's CPU time (below). The rest is Python: tasks and \
+futures of the event loop, the hop to the engine's thread and back, checks, headers, figures; no single part of it is a tenth. Twice the best peer would need \
+a transport that is not Python, or an interpreter without a global lock.
+- *2, 3x224x224.* The forward pass is nearly all of the time, in our server and in the peers': five times the best JSON is out of reach for \
+any server with this net. Behind a handler of raw bytes we lose what merging rows costs (they are copied together, and gain little for a net of this \
+size), and what f and gS as two sessions cost beside a fused net: two or three percent, measured apart.
+- *4, memory.* Our process holds torch, for modules that have no faster form yet; a peer that runs ONNX files alone does not. Needed: to load torch \
+only where a module has to run eager.
+- *5, 3x32x32.* One HTTP request costs more than all of this net.
+- *6, batches of 32.* Beside HTTP and the net, most of the rest goes with 400 KB a request through one core's caches, between the event loop and the net.
+- *7, first requests.* A new connection, its objects and branches of code that nobody ran yet; it is near three times from run to run."""
+
 
 def write(kept: Kept, folder: Path) -> None:
     """Write serving.md and the plots, if anything was measured."""
@@ -63,6 +76,8 @@ def page(known: dict[str, Any], plots: Sequence[tuple[str, str]] = ()) -> str:
         *_overheads(cells.get("overhead", {})),
         *_alone(cells),
         *_shares(cells),
+        "## Where a goal is missed, and why",
+        WHY,
         *_settings(known),
     ]
     return "\n\n".join(parts) + "\n"
