@@ -16,7 +16,8 @@ from graftery.spec.recipes import TransplantRecipe
 QUIET: dict[str, Any] = {"bank": {"rows": 0}, "sources": ("noise",)}
 # One transplant in a process of its own: what it takes beside what was estimated for it.
 _MEASURE = """
-import json, resource, torch
+import json, re, torch
+from pathlib import Path
 from torch import nn
 from graftery.module import cut, trace
 from graftery.module.shapes import survey
@@ -49,7 +50,9 @@ def facts(file):
 torch.set_num_threads(1)
 (category, own), (_, other) = parts(), parts()
 recipe = TransplantRecipe(steps=2, batch=16, inversion={"steps": 2, "images": 128}, sources=("inversion",))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: its greatest size begins with that of the process which started this one.
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+Path("/proc/self/clear_refs").write_text("5")
 before = peak()
 done = transplant(category, other, teacher_task=own, recipe=recipe)
 guessed = estimate(facts(category), facts(other), facts(own), done.recipe) - FIXED_BYTES
