@@ -37,7 +37,7 @@ test-pairs: venv  ## Transplants between every ordered pair of net families, on 
 cluster: venv  ## What docker-compose.yml describes, as processes on this machine (ARGS="--port N"; Ctrl-C ends it)
 	$(BIN)/python -m tests.support.cluster $(ARGS)
 
-test-cluster: venv  ## Restart every process of the cluster under load, twice (about 3 minutes)
+test-cluster: venv  ## Restart every process of the cluster under load (2 to 4 minutes)
 	GRAFTERY_CLUSTER=whole $(BIN)/python -m pytest $(PYTEST_ARGS) tests/trips/test_cluster.py $(ARGS)
 
 check: venv  ## Formatting, lint, types, floors, documents
