@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from fastapi import FastAPI, Request, Response
@@ -77,26 +78,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if "registry" in settings.planes:
         for room in ROUTERS:
             app.include_router(room.router)
-    # The middleware that is added last is the outermost.
-    app.add_middleware(JsonBodyLimit)
-    app.add_middleware(HeadAsGet)
+    around = _around(service)
     if "inference" in settings.planes:
         from serving.openinference import mount
 
         direct = mount(app, settings, service.database, service.store, service.guard)
-        app.infer, app.takes_infer = _around(direct, service), direct.takes
+        app.takes_infer, app.infer = direct.takes, direct
+        for layer, options in around:
+            app.infer = layer(app.infer, **options)
         app.state.serving.draining = service.draining
-    app.add_middleware(BodyTimeout, idle_s=settings.body_idle_s)
-    app.add_middleware(Access, guard=service.guard)
-    app.add_middleware(RequestContext, metrics=service.metrics, draining=service.draining)
+    # The middleware that is added last is the outermost.
+    for layer, options in [(JsonBodyLimit, {}), (HeadAsGet, {}), *around]:
+        app.add_middleware(layer, **options)
     return app
 
 
-def _around(direct: ASGIApp, service: Service) -> ASGIApp:
-    """What surrounds infer requests, as it does all others: see `create_app`."""
-    timed = BodyTimeout(direct, idle_s=service.settings.body_idle_s)
-    door = Access(timed, guard=service.guard)
-    return RequestContext(door, metrics=service.metrics, draining=service.draining)
+def _around(service: Service) -> list[tuple[Any, dict[str, Any]]]:
+    """What surrounds every request, infer requests too: the innermost first, each with its options."""
+    return [
+        (BodyTimeout, {"idle_s": service.settings.body_idle_s}),
+        (Access, {"guard": service.guard}),
+        (RequestContext, {"metrics": service.metrics, "draining": service.draining}),
+    ]
 
 
 def _service(settings: Settings) -> Service:

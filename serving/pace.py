@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 Pace = Mapping[int, float]
 """Seconds a row by rows at once."""
@@ -49,7 +49,7 @@ def read(text: str | None) -> dict[int, float] | None:
     return found if set(found) == set(SIZES) else None
 
 
-def worthwhile(paces: Iterable[Pace | None], most: int, sizes: Sequence[int] = SIZES) -> int:
+def worthwhile(paces: Iterable[Pace | None], most: int) -> int:
     """How many rows to run together at most.
 
     Args:
@@ -59,9 +59,9 @@ def worthwhile(paces: Iterable[Pace | None], most: int, sizes: Sequence[int] = S
     known = list(paces)
     if not known or any(pace is None for pace in known):
         return most
-    row_s = {rows: sum(pace[rows] for pace in known if pace is not None) for rows in sizes}
-    best = sizes[0]
-    for rows in sizes[1:]:
+    row_s = {rows: sum(pace[rows] for pace in known if pace is not None) for rows in SIZES}
+    best = SIZES[0]
+    for rows in SIZES[1:]:
         if row_s[rows] < (1 - GAIN) * row_s[best]:
             best = rows
-    return most if best == sizes[-1] else min(best, most)
+    return most if best == SIZES[-1] else min(best, most)
