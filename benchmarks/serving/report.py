@@ -39,11 +39,11 @@ requests that were sent one by one, and scaled to the mean that the saturated th
 
 WHY = """\
 - *1, 3x32x32 in JSON.* HTTP, reading and the net together are less than half of a request's CPU time (below). The rest is Python: tasks and \
-futures of the event loop, the hop to the engine's thread and back, checks, headers, figures; no single part of it is a tenth. Twice the best peer would need \
+futures of the event loop, the hop to the engine's thread and back, checks, headers, figures, many small parts. Twice the best peer would need \
 a transport that is not Python, or an interpreter without a global lock.
 - *2, 3x224x224.* The forward pass is nearly all of the time, in our server and in the peers': five times the best JSON is out of reach for \
 any server with this net. Behind a handler of raw bytes we lose what merging rows costs (they are copied together, and gain little for a net of this \
-size), and what f and gS as two sessions cost beside a fused net: two or three percent, measured apart.
+size), and what f and gS as two sessions cost beside a fused net.
 - *4, memory.* Our process holds torch, for modules that have no faster form yet; a peer that runs ONNX files alone does not. Needed: to load torch \
 only where a module has to run eager.
 - *5, 3x32x32.* One HTTP request costs more than all of this net.
