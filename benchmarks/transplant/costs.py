@@ -6,9 +6,9 @@ import dataclasses
 import time
 
 from benchmarks.transplant.measuring import Bench
+from graftery.learning.loop import Progress
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import transplant
-from graftery.transplant.loop import Progress
 
 COST_TURNS = 3
 SHARE = 40

@@ -1,8 +1,8 @@
 """Network transplanting: learning the adapter between a frozen category module and a frozen task module."""
 
-from graftery.transplant.checkpoint import Checkpoint
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Progress
 from graftery.transplant.evaluation import evaluate
-from graftery.transplant.loop import Progress
 from graftery.transplant.moments import sketch
 from graftery.transplant.nets import compose
 from graftery.transplant.precheck import Neighbour, Precheck, precheck

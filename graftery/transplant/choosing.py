@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Loop
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import metrics, objectives
-from graftery.transplant.checkpoint import Checkpoint
-from graftery.transplant.loop import Loop
 from graftery.transplant.nets import Nets
 
 HELD_OUT_STEP = 10**7

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 from graftery.data.augment import augment
 from graftery.data.noise import value_bounds
 from graftery.data.streams import generator
+from graftery.learning.loop import Loop, optimise
+from graftery.learning.pace import Pace
 from graftery.spec.manifest import Preprocessing, Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import objectives
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.layout import fast
-from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.opgraph import Statistics, widened
-from graftery.transplant.pace import Pace
 
 RIVALRY_FLOOR = 1e-3
 """Added to a distance before its logarithm is taken."""

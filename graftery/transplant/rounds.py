@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from graftery.learning.loop import Loop
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.inversion import Inversion
-from graftery.transplant.loop import Loop
 
 RIVAL = "rival."
 """Before the names of the student's tensors in a checkpoint of a round."""

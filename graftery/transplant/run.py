@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from graftery.data.samples import SampleSet, choose
 from graftery.data.streams import generator
 from graftery.errors import RecipeRefused, TrainingFailed
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Loop, Progress
+from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile, trace
 from graftery.nn.adapters import make_adapter
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank
-from graftery.transplant.checkpoint import Checkpoint
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
 from graftery.transplant.crops import CROPS, from_crops, take
 from graftery.transplant.evaluation import agreement, judge
@@ -28,11 +30,9 @@ from graftery.transplant.given import SKETCH, Given, with_final_relu
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.layout import laid_out, lie_as
-from graftery.transplant.loop import Loop, Progress
 from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
-from graftery.transplant.repeating import repeatable
 from graftery.transplant.rounds import Rounds
 from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from graftery.data.streams import generator
+from graftery.learning.loop import Loop, optimise
+from graftery.learning.pace import Pace
 from graftery.nn.freezing import unchanged
 from graftery.spec.manifest import Semantics
 from graftery.spec.plan import TEACHING
 from graftery.spec.recipes import PSEUDO_RAMP, TransplantRecipe
 from graftery.transplant import objectives
 from graftery.transplant.layout import fast
-from graftery.transplant.loop import Loop, optimise
 from graftery.transplant.nets import Nets, differentiable_twice
 from graftery.transplant.opgraph import op_graph, widened
-from graftery.transplant.pace import Pace
 from graftery.transplant.pseudo import Linear
 from graftery.transplant.sources import Batch
 

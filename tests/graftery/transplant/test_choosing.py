@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from graftery.learning.loop import Loop
 from graftery.spec.plan import complete
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import Checkpoint, Transplant, transplant
 from graftery.transplant.choosing import Score, best_json, learn_best, score
-from graftery.transplant.loop import Loop
 from graftery.transplant.nets import Nets
 from tests.support import transplants as t
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from graftery.data.streams import generator
 from graftery.errors import TrainingFailed
+from graftery.learning.loop import Loop
 from graftery.nn.adapters import make_adapter
 from graftery.spec.recipes import AdapterRecipe, TransplantRecipe
 from graftery.transplant import training
-from graftery.transplant.loop import Loop
 from graftery.transplant.nets import Composed, Nets
 from graftery.transplant.sources import Batch
 from tests.support.transplants import image_category, image_task

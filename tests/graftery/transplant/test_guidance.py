@@ -5,10 +5,10 @@ import torch
 
 from graftery.data.noise import noise_images
 from graftery.data.streams import generator
+from graftery.learning.loop import Loop
 from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
-from graftery.transplant.loop import Loop
 from graftery.transplant.moments import sketch_of
 from graftery.transplant.opgraph import op_graph
 from tests.support.transplants import PREPROCESSING, dense_task, image_category

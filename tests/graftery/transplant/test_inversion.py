@@ -7,10 +7,10 @@ import torch
 
 from graftery.data.noise import noise_images, value_bounds
 from graftery.data.streams import generator
+from graftery.learning.loop import Loop
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant.inversion import Inversion, class_loss, total_variation
-from graftery.transplant.loop import Loop
 from graftery.transplant.objectives import distillation
 from graftery.transplant.opgraph import op_graph
 from tests.support.transplants import PREPROCESSING, image_category, image_task

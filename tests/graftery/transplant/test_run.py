@@ -11,11 +11,11 @@ import torch
 
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused, TrainingFailed
+from graftery.learning.loop import Loop
 from graftery.module import ModuleFile
 from graftery.nn.freezing import state_digest
 from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant import Checkpoint, Progress, Transplant, compose, sketch, transplant
-from graftery.transplant.loop import Loop
 from tests.support import transplants as t
 
 Files = tuple[ModuleFile, ModuleFile, ModuleFile]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from graftery.data.streams import generator
+from graftery.learning.loop import Loop
 from graftery.nn.adapters import Adapter, make_adapter
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import AdapterRecipe, Objective, TransplantRecipe
-from graftery.transplant.loop import Loop
 from graftery.transplant.nets import Nets, differentiable_twice
 from graftery.transplant.sources import Batch
 from graftery.transplant.training import Linears, step_losses, train

@@ -1,4 +1,4 @@
-"""The optimiser's loop that inversion and training share: Adam, divergence, progress, checkpoints."""
+"""The optimiser's loop that all trainings share: steps, divergence, progress, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from graftery.errors import RecipeRefused, TrainingFailed
-from graftery.transplant.checkpoint import Checkpoint
-from graftery.transplant.pace import Pace
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.pace import Pace
 
 Phase = Literal["inversion", "train", "evaluate"]
 Terms = Callable[[int], Mapping[str, Tensor]]
@@ -25,7 +25,7 @@ PROGRESS_S = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a transplant stands: `step` of `steps` are done in this phase; `losses` are the weighted terms of `loss`."""
+    """Where a training stands: `step` of `steps` are done in this phase; `losses` are the weighted terms of `loss`."""
 
     phase: Phase
     step: int
@@ -44,7 +44,7 @@ class Loop:
         checkpoint: called every `checkpoint_s` seconds.
         resume: a checkpoint of this phase to go on from.
         kept: tensors of earlier phases that every checkpoint must carry.
-        fingerprint: says which transplant a checkpoint belongs to.
+        fingerprint: says which training a checkpoint belongs to.
         history: gets about 50 entries a phase.
     """
 
@@ -63,7 +63,7 @@ class Loop:
         """The same surroundings for a phase; a checkpoint of another phase, or with other images made, is none of it.
 
         Raises:
-            RecipeRefused: the checkpoint belongs to another transplant.
+            RecipeRefused: the checkpoint belongs to another training.
         """
         resume = self.resume
         if resume is not None and resume.fingerprint != self.fingerprint:
@@ -107,29 +107,34 @@ def optimise(
     loop: Loop,
     *,
     after: Callable[[], None] = lambda: None,
+    optimiser: torch.optim.Optimizer | None = None,
+    buffers: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Adam, in place, on the sum of `terms(step)`.
+    """Adam or another optimiser, in place, on the sum of `terms(step)`.
 
     Args:
         parameters: what is learned, by name; each requires grad.
         terms: the weighted loss terms of a step, a function of nothing but the step and the parameters.
         pace: the rate of each step, and how many there are.
         after: what is done after each step.
+        optimiser: over these parameters; Adam by default. Its rate is set at every step.
+        buffers: what the steps change beside the parameters (batch norms' statistics), by name: checkpoints have it too.
 
     Raises:
         TrainingFailed: `diverged`, with the last finite loss and its step.
     """
-    adam = torch.optim.Adam(parameters.values(), lr=pace.rate)
-    state = _State(parameters, adam, pace)
+    optimiser = optimiser or torch.optim.Adam(parameters.values(), lr=pace.rate)
+    state = _State(parameters, optimiser, pace, buffers or {})
     step = 0 if loop.resume is None else state.restore(loop.resume)
     losses = _Losses(state, loop)
     while step < pace.end:
-        adam.param_groups[0]["lr"] = pace.at(step)
+        for group in optimiser.param_groups:
+            group["lr"] = pace.at(step)
         named = terms(step)
         loss = torch.stack(list(named.values())).sum()
-        adam.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss, inputs=list(parameters.values()))
-        adam.step()
+        optimiser.step()
         after()
         losses.note(step, named)
         step += 1
@@ -187,8 +192,9 @@ class _State:
     """All that a training is between two steps."""
 
     parameters: Mapping[str, Tensor]
-    adam: torch.optim.Adam
+    optimiser: torch.optim.Optimizer
     pace: Pace
+    buffers: Mapping[str, Tensor]
     first: float = math.nan
     last: float = math.nan
 
@@ -199,25 +205,38 @@ class _State:
             raise _diverged(phase, step, loss, self.last)
         self.last = loss
 
+    @property
+    def _slots(self) -> str:
+        """What the names of an optimiser's own tensors begin with."""
+        return type(self.optimiser).__name__.lower()
+
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters and Adam's moments by name, copied: the loop goes on while they are written."""
+        """Parameters and the optimiser's moments by name, copied: the loop goes on while they are written."""
         kept: dict[str, Tensor] = {
             "losses": torch.tensor([self.first, self.last], dtype=torch.float64),
             "scores": torch.tensor(self.pace.scores, dtype=torch.float64),
+            **{f"buffer.{name}": value for name, value in self.buffers.items()},
         }
         for name, value in self.parameters.items():
             kept[f"value.{name}"] = value
-            kept |= {f"adam.{slot}.{name}": moment for slot, moment in self.adam.state[value].items()}
+            slots = self.optimiser.state[value].items()
+            kept |= {f"{self._slots}.{slot}.{name}": moment for slot, moment in slots if isinstance(moment, Tensor)}
         return {name: value.detach().cpu().clone() for name, value in kept.items()}
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Become what the checkpoint holds; returns its step."""
+        for name, value in self.buffers.items():
+            value.copy_(checkpoint.tensors[f"buffer.{name}"])
         for name, value in self.parameters.items():
             value.detach().copy_(checkpoint.tensors[f"value.{name}"])
-            # Adam keeps its step counter on the CPU, its moments where the parameter is.
-            for slot in ("step", "exp_avg", "exp_avg_sq"):
-                kept = checkpoint.tensors[f"adam.{slot}.{name}"].clone()
-                self.adam.state[value][slot] = kept if slot == "step" else kept.to(value.device)
+        for key, moment in checkpoint.tensors.items():
+            if key.startswith(f"{self._slots}."):
+                _, slot, name = key.split(".", 2)
+                value = self.parameters[name]
+                # An optimiser keeps its step counter on the CPU, its moments where the parameter is.
+                self.optimiser.state[value][slot] = (
+                    moment.clone() if slot == "step" else moment.to(value.device).clone()
+                )
         self.first, self.last = checkpoint.tensors["losses"].tolist()
         self.pace.scores[:] = checkpoint.tensors["scores"].tolist()
         return checkpoint.step

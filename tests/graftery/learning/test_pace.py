@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graftery.learning.pace import Pace, plateau
 from graftery.spec.recipes import StopRecipe
-from graftery.transplant.pace import Pace, plateau
 
 STOP = StopRecipe(every=10, patience=2, tolerance=0.01, cooling=0.5)
 

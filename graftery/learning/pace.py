@@ -1,6 +1,6 @@
 """The pace of the training: its rate at each step, and when it has learned what it can.
 
-Without a watch, a cosine to zero over all steps. With one, the whole rate until a score no longer rises, then a straight line to
+Without a watch, a cosine to zero over all steps, after a warm-up if there is one. With one, the whole rate until a score no longer rises, then a straight line to
 zero: how long a training takes need not be known before.
 
 Source: ours (docs/methods/transplant.md).
@@ -22,6 +22,7 @@ class Pace:
     Args:
         steps: at most.
         rate: the whole learning rate.
+        warm_up: the share of the steps in which the rate rises to it, where nobody watches.
         stop: when to stop early.
         score: what should rise; None: nobody watches, all steps are done.
         scores: every score so far; all that a resumed training needs to know.
@@ -32,6 +33,7 @@ class Pace:
     stop: StopRecipe = field(default_factory=StopRecipe)
     score: Callable[[], float] | None = None
     scores: list[float] = field(default_factory=list)
+    warm_up: float = 0.0
 
     @property
     def watched(self) -> bool:
@@ -55,9 +57,15 @@ class Pace:
     def at(self, step: int) -> float:
         """The learning rate of a step."""
         if not self.watched:
-            return self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            return self.rate * self._unwatched(step)
         start, end = self.cooling, self.end
         return self.rate if step < start else self.rate * (end - step) / (end - start + 1)
+
+    def _unwatched(self, step: int) -> float:
+        warm = round(self.steps * self.warm_up)
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
 
     def note(self, done: int) -> None:
         """Score the state after `done` steps, where a score is due."""

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from graftery.errors import TrainingFailed
-from graftery.transplant.checkpoint import Checkpoint
-from graftery.transplant.loop import Loop, Progress, optimise
-from graftery.transplant.pace import Pace
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Loop, Progress, optimise
+from graftery.learning.pace import Pace
 
 
 def _bowl(x: torch.Tensor, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of a transplant, as safetensors: no pickle."""
+"""Checkpoints of a training, as safetensors: no pickle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graftery.errors import RecipeRefused
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a transplant after `step` steps of `phase`: enough to go on to the same bits.
+    """The state of a training after `step` steps of `phase`: enough to go on to the same bits.
 
     Args:
         step: steps done in the phase.

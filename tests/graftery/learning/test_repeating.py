@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from graftery.transplant.repeating import repeatable
+from graftery.learning.repeating import repeatable
 
 
 def _state() -> tuple[object, ...]:
