@@ -127,13 +127,11 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Raw]) -
     Returns:
         The sha256 of the file in hex.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-ITEM_SIZE[item[1].dtype], item[0]))
-    header = _header_bytes(metadata, ordered)
     digest = hashlib.sha256()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for block in _blocks(header, ordered):
+            for block in blocks(metadata, tensors):
                 digest.update(block)
                 file.write(block)
             file.flush()
@@ -145,6 +143,12 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Raw]) -
             Path(temporary).unlink()
         raise
     return digest.hexdigest()
+
+
+def blocks(metadata: Mapping[str, str], tensors: Mapping[str, Raw]) -> Iterable[bytes | memoryview]:
+    """The bytes of that form."""
+    ordered = sorted(tensors.items(), key=lambda item: (-ITEM_SIZE[item[1].dtype], item[0]))
+    return _blocks(_header_bytes(metadata, ordered), ordered)
 
 
 def _header_bytes(metadata: Mapping[str, str], ordered: Iterable[tuple[str, Raw]]) -> bytes:

@@ -140,8 +140,10 @@ def _task(file: ModuleFile, output: str, upper: Graph, layer: str) -> ModuleFile
 
 
 def _manifest(file: ModuleFile, layer: str, **changed: object) -> Manifest:
-    parent = Parent(role="teacher", digest=file.content_digest)
-    return file.manifest.model_copy(update={"cut": layer, "parents": (parent,), **changed})
+    # A part of a network that was trained against a compatibility group was so, too.
+    groups = tuple(parent for parent in file.manifest.parents if parent.role == "group")
+    parents = (Parent(role="teacher", digest=file.content_digest), *groups)
+    return file.manifest.model_copy(update={"cut": layer, "parents": parents, **changed})
 
 
 def _weights(file: ModuleFile, graph: Graph) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from graftery.errors import ModuleFileError
 from graftery.module.build import build
 from graftery.module.check import EXTRA_PREFIXES, read_document
-from graftery.module.container import Entry, Raw, canonical_json, read_header, write
+from graftery.module.container import Entry, Raw, blocks, canonical_json, read_header, write
 from graftery.module.graph import FORMAT, VERSION, Graph
 from graftery.module.ops import STORED, STORED_NAMES
 from graftery.spec.limits import Limits
@@ -31,7 +31,7 @@ class ModuleFile:
 
     Args:
         weights: the tensors that the graph names; not to be changed in place.
-        extras: `probe.x` and `probe.y` (`probe.y.NAME` with several outputs), and `sketch.*`.
+        extras: `probe.x` and `probe.y` (`probe.y.NAME` with several outputs), and `sketch.*`, `group.*`.
     """
 
     manifest: Manifest
@@ -52,9 +52,20 @@ class ModuleFile:
         Returns:
             The sha256 of the file in hex.
         """
+        return write(Path(path), *self._content())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 in hex of the file that `save` writes."""
+        found = hashlib.sha256()
+        for block in blocks(*self._content()):
+            found.update(block)
+        return found.hexdigest()
+
+    def _content(self) -> tuple[dict[str, str], dict[str, Raw]]:
         document = {"format": FORMAT, "version": VERSION, "manifest": json_of(self.manifest), **self.graph.document()}
         tensors = {name: raw(tensor) for name, tensor in {**self.weights, **self.extras}.items()}
-        return write(Path(path), {METADATA_KEY: canonical_json(document)}, tensors)
+        return {METADATA_KEY: canonical_json(document)}, tensors
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], limits: Limits = Limits()) -> Self:  # noqa: B008

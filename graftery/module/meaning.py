@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from graftery.errors import ModuleFileError
 from graftery.module.check import shape_text
-from graftery.spec.manifest import Manifest, OutputMeaning, OutputSpec, Semantics, TensorSpec
+from graftery.spec.manifest import CompatMethod, Manifest, OutputMeaning, OutputSpec, Semantics, TensorSpec
 
+ROTATION, COMMON, UNTRAINED = "rotation", "common", "features"
+HEADS: dict[CompatMethod, str] = {"RP": ROTATION, "DCC": COMMON}
+"""The shared heads of a compatibility group: outputs of its file, by method."""
+TURNS = 4
+"""By 0, 90, 180 and 270 degrees."""
 _RANK: dict[Semantics, int] = {"classification": 2, "segmentation": 4}
 
 
@@ -27,6 +32,24 @@ def check_meaning(manifest: Manifest) -> None:
         raise _bad(f"a {manifest.kind} module has one output, this has {sorted(manifest.outputs)}")
     for name, output in manifest.outputs.items():
         _check_output(name, output)
+    _check_group(manifest)
+
+
+def _check_group(manifest: Manifest) -> None:
+    """A group has a head for each of its methods, or, before it was trained, gives its input back; no other kind has any."""
+    group = manifest.group
+    if (manifest.kind == "group") != (group is not None):
+        raise _bad(f"a manifest of kind {manifest.kind} {'needs' if group is None else 'may not have'} the field group")
+    if group is None:
+        return
+    heads = {HEADS[method] for method in group.methods if method in HEADS}
+    found = set(manifest.outputs)
+    if found not in (heads, {UNTRAINED}):
+        raise _bad(f"the group has the outputs {sorted(found)}, its methods have the heads {sorted(heads)}")
+    sizes = {ROTATION: TURNS, COMMON: len(group.common)}
+    for name in found & sizes.keys():
+        if tuple(manifest.outputs[name].shape) != ("N", sizes[name]):
+            raise _bad(f"the head {name} gives {shape_text(manifest.outputs[name])}, not [N, {sizes[name]}]")
 
 
 def _check_output(name: str, output: OutputSpec) -> None:

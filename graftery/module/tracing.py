@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,7 @@ from graftery.module.shapes import survey
 from graftery.module.translating import translate
 from graftery.module.verification import examine
 from graftery.spec.limits import Limits
-from graftery.spec.manifest import UNNAMED, Manifest, OutputMeaning, OutputSpec, Preprocessing, TensorSpec
-
-FileKind = Literal["category", "task", "adapter", "teacher"]
+from graftery.spec.manifest import UNNAMED, FileKind, Manifest, OutputMeaning, OutputSpec, Preprocessing, TensorSpec
 
 
 def save(net: nn.Module, path: str | os.PathLike[str], example_x: Tensor, **options: Any) -> str:

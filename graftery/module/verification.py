@@ -83,6 +83,9 @@ def _check_extras(file: ModuleFile) -> Tensor:
     odd = sorted(name for name in file.extras if name.startswith("probe.") and name not in known)
     if odd:
         raise WeightsRefused(f"the file has the tensor {odd[0]}, which belongs to no output", code="weight_unused")
+    odd = sorted(name for name in file.extras if name.startswith("group."))
+    if odd and file.manifest.kind != "group":
+        raise WeightsRefused(f"only a compatibility group has tensors like {odd[0]}", code="weight_unused")
     if DTYPE_NAMES[x.dtype] != file.graph.input.dtype:
         raise ShapesRefused(f"the input is {file.graph.input.dtype}, {PROBE_X} is {DTYPE_NAMES[x.dtype]}")
     return x

@@ -77,7 +77,7 @@ def _free(size: int | str) -> bool:
     return size in ("H", "W")
 
 
-def _fits(ours: TensorSpec, theirs: TensorSpec) -> bool:
+def fits(ours: TensorSpec, theirs: TensorSpec) -> bool:
     sizes = zip(ours.shape, theirs.shape, strict=False)
     return (
         ours.dtype == theirs.dtype
@@ -86,13 +86,13 @@ def _fits(ours: TensorSpec, theirs: TensorSpec) -> bool:
     )
 
 
-def _say(spec: TensorSpec) -> str:
+def say(spec: TensorSpec) -> str:
     return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]"
 
 
 def _same(what: str, ours: TensorSpec, other: str, theirs: TensorSpec, *, hint: str) -> None:
-    if not _fits(ours, theirs):
-        raise Misfit(f"{what} {_say(ours)}, but {other} is {_say(theirs)}", hint=hint)
+    if not fits(ours, theirs):
+        raise Misfit(f"{what} {say(ours)}, but {other} is {say(theirs)}", hint=hint)
 
 
 def _joinable(features: TensorSpec, wanted: TensorSpec) -> None:
@@ -103,14 +103,14 @@ def _joinable(features: TensorSpec, wanted: TensorSpec) -> None:
     if known and floating:
         return
     raise Misfit(
-        f"the category's features are {_say(features)}, but the task's input is {_say(wanted)}: no adapter joins them",
+        f"the category's features are {say(features)}, but the task's input is {say(wanted)}: no adapter joins them",
         hint="both must be [N, C, H, W], [N, T, D] or [N, D] of one floating dtype, with C or D known",
     )
 
 
 def _same_outputs(task: OutputSpec, teacher: OutputSpec, *, force: bool) -> None:
-    if len(task.shape) != len(teacher.shape) or not _fits(task, teacher):
-        raise Misfit(f"the task's output is {_say(task)}, but the teacher task's output is {_say(teacher)}")
+    if len(task.shape) != len(teacher.shape) or not fits(task, teacher):
+        raise Misfit(f"the task's output is {say(task)}, but the teacher task's output is {say(teacher)}")
     if force:
         return
     for field in ("semantics", "unit"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from graftery.spec.names import DIGEST_PATTERN
 
-Kind = Literal["category", "task", "adapter", "teacher", "network", "samples"]
-FILE_KINDS: tuple[Kind, ...] = ("category", "task", "adapter", "teacher")
+FileKind = Literal["category", "task", "adapter", "teacher", "group"]
+Kind = Literal[FileKind, "network", "samples"]
+FILE_KINDS: tuple[Kind, ...] = get_args(FileKind)
 Semantics = Literal["feature", "classification", "segmentation", "regression"]
-Role = Literal["teacher", "category", "task", "teacher_task", "adapter", "samples", "evaluation_samples"]
+Role = Literal["teacher", "category", "task", "teacher_task", "adapter", "samples", "evaluation_samples", "group"]
+CompatMethod = Literal["RP", "DCC", "IIW"]
 UNNAMED = "output"
 """What the only output of a net is called whose owner did not say."""
 Size = Annotated[int, Field(ge=0, le=2**40)] | Annotated[str, Field(pattern=r"^[NHW]$")]
@@ -67,15 +69,40 @@ class Parent(Frozen):
     digest: Digest
 
 
+class GroupSpec(Frozen):
+    """What the networks of a compatibility group agree on before they are trained.
+
+    RP: a shared head tells how far an image was turned. DCC: a shared head tells the common classes apart. IIW: all
+    begin with the same weights.
+    """
+
+    methods: tuple[CompatMethod, ...] = Field((), description="Each at most once")
+    common: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="Common classes, in the order of the head's logits, and the names that tasks have for each",
+        examples=[{"car": ["car", "automobile"]}],
+    )
+    image: TensorSpec = Field(description="What goes into the feature extractors")
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        names = [name for names in self.common.values() for name in names]
+        if len(set(names)) < len(names) or len(set(self.methods)) < len(self.methods):
+            raise ValueError("a method, or the name of a class, is there twice")
+        return self
+
+
 class Manifest(Frozen):
     """What the owner states about a module; shapes are checked by the verifier, meanings are taken on trust."""
 
-    kind: Literal["category", "task", "adapter", "teacher"]
+    kind: FileKind
     input: TensorSpec
     outputs: dict[str, OutputSpec] = Field(min_length=1, max_length=64)
     preprocessing: Preprocessing | None = None
     cut: str | None = Field(default=None, max_length=200, description="The layer path at which a teacher was cut")
     parents: tuple[Parent, ...] = Field(default=(), max_length=64)
+    group: GroupSpec | None = Field(default=None, description="Of a compatibility group")
     description: str = Field(default="", max_length=65_536, description="Markdown")
     licence: str | None = Field(default=None, max_length=200)
     metadata: dict[str, str] = Field(default_factory=dict, max_length=100)

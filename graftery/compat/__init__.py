@@ -1,0 +1,27 @@
+"""Compatible components: networks whose feature extractors and target task heads recombine with no training."""
+
+from graftery.compat.checking import Checked, check_member
+from graftery.compat.groups import Group, found
+from graftery.compat.members import Member
+from graftery.compat.recombination import Matrix, recombine
+from graftery.compat.splitting import Design, Split, split_at
+from graftery.compat.statistics import reestimated
+from graftery.compat.tasks import Task
+from graftery.compat.training import Trained, train
+
+__all__ = [
+    "Checked",
+    "Design",
+    "Group",
+    "Matrix",
+    "Member",
+    "Split",
+    "Task",
+    "Trained",
+    "check_member",
+    "found",
+    "recombine",
+    "reestimated",
+    "split_at",
+    "train",
+]

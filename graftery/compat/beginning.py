@@ -1,0 +1,81 @@
+"""Before the first step: whether tasks fit their group, and the networks that they begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graftery.compat.groups import Group
+from graftery.compat.splitting import Split
+from graftery.compat.tasks import Task, check_apart, check_common
+from graftery.errors import Misfit, RecipeRefused
+from graftery.module.meaning import COMMON
+from graftery.spec.recipes import CompatRecipe
+
+
+def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) -> None:
+    """Refuse tasks that overlap, or do not fit the group.
+
+    Raises:
+        Misfit: `shape_mismatch`.
+        RecipeRefused: `common_classes`, `group_untrained`.
+        SamplesRefused: `samples_overlap`.
+    """
+    if group.heads and incremental is not None and incremental != group.trained:
+        state, other = (
+            ("has its heads", "found another group") if group.trained else ("has no heads", "train jointly first")
+        )
+        raise RecipeRefused(
+            f"the group {state}: an {'incremental' if incremental else 'initial, joint'} training is not possible",
+            code="group_untrained" if incremental else "recipe_invalid",
+            hint=other,
+        )
+    check_apart(tasks)
+    for task in tasks:
+        shape = list(task.train.x.shape[1:])
+        if shape != list(group.spec.image.shape[1:]):
+            raise Misfit(f"images of {task.name} are {shape}, the group's are {list(group.spec.image.shape[1:])}")
+        if group.cut is not None and group.initial and task.design.cut != group.cut:
+            raise Misfit(f"{task.name} is cut at {task.design.cut}, the group at {group.cut}")
+        if COMMON in group.heads:
+            check_common(task, group.spec.common)
+
+
+def begun(task: Task, group: Group, recipe: CompatRecipe) -> Split:
+    """The task's net before the first step: with IIW, with the group's weights.
+
+    Raises:
+        Misfit: `architecture_mismatch`; `shape_mismatch`, features of another shape than the group's.
+    """
+    split = task.design.split(task.outputs, recipe.seed, f"compat.{task.name}")
+    if "IIW" in group.spec.methods:
+        _load(split.net, group.initial, task.name)
+    with torch.no_grad():
+        features = split.extractor.eval()(task.train.x[:1].float())
+    wanted, got = group.signature.shape[1:], tuple(features.shape[1:])
+    if len(wanted) != len(got) or any(isinstance(w, int) and w != g for w, g in zip(wanted, got, strict=True)):
+        raise Misfit(
+            f"{task.name} has features {list(got)} at {task.design.cut}, the group's split is at {list(wanted)}",
+            hint="cut where the features have the group's shape",
+        )
+    split.extractor.train()
+    return split
+
+
+def _load(net: nn.Module, initial: Mapping[str, Tensor], name: str) -> None:
+    own = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
+    missing = sorted(initial.keys() - own.keys())
+    other = [key for key, value in initial.items() if key in own and own[key].shape != value.shape]
+    # What the group lacks can only be what depends on the number of logits: one layer's weights.
+    extra = sorted(own.keys() - initial.keys())
+    alone = {key.rpartition(".")[0] for key in extra}
+    if missing or other or len(alone) > 1:
+        first = (missing + other + extra)[0]
+        raise Misfit(
+            f"IIW begins all networks with the same weights, but {name} differs from the group's at {first}",
+            code="architecture_mismatch",
+            hint="build it as the group's networks are, or found a group without IIW",
+        )
+    net.load_state_dict(dict(initial), strict=False)

@@ -1,0 +1,109 @@
+"""Whether a module is what it says: trained against this group. With the group's own images, where it has some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graftery.compat import losses
+from graftery.compat.groups import Group
+from graftery.compat.recombination import above, features
+from graftery.errors import Misfit, TrainingFailed
+from graftery.module import ModuleFile
+from graftery.module.meaning import COMMON, ROTATION, TURNS
+from graftery.spec.fit import fits, output_of, say
+from graftery.spec.groups import group_of
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the group's heads reach on a module's features of the group's images, from 0 to 1; None: not looked at.
+
+    Args:
+        common: right common classes; chance is one over their number.
+        rotation: right turns; chance is a quarter.
+    """
+
+    common: float | None = None
+    rotation: float | None = None
+
+
+def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
+    """Check a category or task module against its group.
+
+    Args:
+        module: an extractor, whose features the shared heads are tried on, or a head, which only has a signature.
+
+    Raises:
+        Misfit: `group_mismatch`, `shape_mismatch`, `preprocessing_mismatch`, `architecture_mismatch`.
+        TrainingFailed: `at_chance`; a shared head tells no more from its features than chance would.
+
+    Source: ours; the paper has no registry.
+    """
+    group = Group(group_file)
+    said = group_of(module.manifest)
+    if said != group_file.digest:
+        named = "no group" if said is None else f"the group {said[:12]}"
+        raise Misfit(f"the module names {named}, this one is {group_file.digest[:12]}", code="group_mismatch")
+    _check_signature(module, group)
+    if "IIW" in group.spec.methods:
+        _check_weights(module, group)
+    return _tried(module, group) if module.manifest.kind == "category" else Checked()
+
+
+def _check_signature(module: ModuleFile, group: Group) -> None:
+    manifest = module.manifest
+    if manifest.kind not in ("category", "task"):
+        raise Misfit(f"a group has category and task modules, not a {manifest.kind}", code="kind_mismatch")
+    split = output_of(manifest) if manifest.kind == "category" else manifest.input
+    if not fits(split, group.signature):
+        raise Misfit(f"the module is split at {say(split)}, its group at {say(group.signature)}")
+    if manifest.kind == "category" and not fits(manifest.input, group.spec.image):
+        raise Misfit(f"the module's input is {say(manifest.input)}, the group's images are {say(group.spec.image)}")
+    ours, theirs = manifest.preprocessing, group.file.manifest.preprocessing
+    if ours != theirs:
+        raise Misfit(
+            f"the module's preprocessing is {ours and ours.model_dump()}, the group's {theirs and theirs.model_dump()}",
+            code="preprocessing_mismatch",
+        )
+
+
+def _check_weights(module: ModuleFile, group: Group) -> None:
+    """With IIW, an extractor's weights have the names and shapes of those that all begin with."""
+    initial = group.initial
+    for name, weight in module.weights.items() if module.manifest.kind == "category" else ():
+        if name not in initial or initial[name].shape != weight.shape:
+            had = f"has {list(initial[name].shape)}" if name in initial else "has none"
+            raise Misfit(
+                f"the weight {name} is {list(weight.shape)}, where the group {had}", code="architecture_mismatch"
+            )
+
+
+def _tried(module: ModuleFile, group: Group) -> Checked:
+    check = group.check
+    if check is None or not group.trained or not group.heads:
+        return Checked()
+    common = rotation = None
+    if COMMON in group.heads and check.y is not None:
+        common = _reached(group, COMMON, module, check.x, check.y)
+    if ROTATION in group.heads:
+        turns = torch.arange(len(check.x)) % TURNS
+        rotation = _reached(group, ROTATION, module, losses.turned(check.x, turns), turns)
+    return Checked(common, rotation)
+
+
+def _reached(group: Group, head: str, module: ModuleFile, images: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        found = group.file.net()(features(module, images))
+    logits = found[head] if isinstance(found, dict) else found
+    right = float((logits.argmax(1) == labels).double().mean())
+    chance = float(torch.bincount(labels).max()) / len(labels)
+    if not above(right, chance, len(labels)):
+        raise TrainingFailed(
+            f"the group's head {head} is right on {right:.1%} of its images with these features, chance is {chance:.1%}",
+            code="at_chance",
+            hint="the module was trained against another group, or hardly at all",
+        )
+    return right

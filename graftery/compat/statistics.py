@@ -1,0 +1,59 @@
+"""Batch norms of a head on another extractor's features: a step of its own, which needs images but no labels.
+
+Source: ours; reported apart from recombination as it is (docs/methods/compat.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from graftery.module import ModuleFile
+from graftery.module.probes import PROBE_X, with_probe
+
+_BATCH_NORM = "aten.batch_norm.default"
+
+
+def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
+    """The head with running means and variances of these features; every other weight is the same.
+
+    Args:
+        head: h; without batch norm it is given back as it is.
+        features: [n, ...], n at least 2, of the extractor that it will stand on.
+    """
+    names = [
+        (node.args[3]["w"], node.args[4]["w"])
+        for node in head.graph.nodes
+        if node.op == _BATCH_NORM and all(isinstance(node.args[at], dict) for at in (3, 4))
+    ]
+    if not names:
+        return head
+    watcher = _Statistics(head.net())
+    with torch.no_grad():
+        watcher.run(features.float())
+    found = dict(head.weights)
+    for (mean, variance), (new_mean, new_variance) in zip(names, watcher.found, strict=True):
+        found[mean], found[variance] = new_mean, new_variance
+    return with_probe(replace(head, weights=found), head.extras[PROBE_X])
+
+
+class _Statistics(fx.Interpreter):
+    """Runs a head as in training, each batch norm on the batch it gets, and keeps the mean and variance of each."""
+
+    def __init__(self, net: fx.GraphModule) -> None:
+        super().__init__(net)
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op != "call_function" or n.target is not torch.ops.aten.batch_norm.default:
+            return super().run_node(n)
+        (x, weight, bias, *_, eps, _), _ = self.fetch_args_kwargs_from_env(n)
+        over = [dim for dim in range(x.ndim) if dim != 1]
+        # Unbiased, as batch norm keeps it; what the batch is divided by is not.
+        variance, mean = torch.var_mean(x, over)
+        self.found.append((mean, variance))
+        return F.batch_norm(x, None, None, weight, bias, training=True, eps=float(eps))

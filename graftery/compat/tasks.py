@@ -1,0 +1,121 @@
+"""What a network of a group is trained for, and what must be true of its images before it is.
+
+Shapes: n images, K classes of the task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graftery.compat.losses import NOT_COMMON
+from graftery.compat.splitting import Design
+from graftery.data import SampleSet
+from graftery.errors import RecipeRefused, SamplesRefused
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task, and how its network is built.
+
+    Args:
+        name: also that of the network's output.
+        classes: K names, in the order of the logits; two names make one logit if `logits` is 1.
+        train: preprocessed images with ids of these classes.
+        design: builds the network; designs may differ between tasks.
+        test: to measure on; None: nothing is measured.
+        logits: of the head; by default K.
+
+    Raises:
+        SamplesRefused: `samples_invalid`, `samples_missing`, `samples_overlap`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: SampleSet
+    design: Design
+    test: SampleSet | None = None
+    logits: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) < max(2, len(self.classes)):
+            raise SamplesRefused(
+                f"task {self.name} has the classes {list(self.classes)}: it needs two, each named once"
+            )
+        for what, samples in (("train", self.train), ("test", self.test)):
+            if samples is not None:
+                _check_labels(f"{self.name}.{what}", samples, len(self.classes))
+        if self.test is not None and (shared := overlap(self.train.x, self.test.x)):
+            raise SamplesRefused(
+                f"{shared} images of {self.name}.test are in {self.name}.train too",
+                code="samples_overlap",
+                hint="measure on images that no network was trained on",
+            )
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) if self.logits is None else self.logits
+
+
+def check_apart(tasks: Sequence[Task]) -> None:
+    """Refuse tasks of one name, and test images of one task that another one trains on: recombined they would be known.
+
+    Raises:
+        RecipeRefused, SamplesRefused: `samples_overlap`.
+    """
+    if len({task.name for task in tasks}) < len(tasks) or not tasks:
+        raise RecipeRefused(f"the tasks are named {[task.name for task in tasks]}: one at least, each name once")
+    known = {task.name: _fingerprints(task.train.x) for task in tasks}
+    for task in tasks:
+        seen = set() if task.test is None else _fingerprints(task.test.x)
+        for name, trained in known.items():
+            if shared := len(seen & trained):
+                raise SamplesRefused(f"{shared} images of {task.name}.test are in {name}.train", code="samples_overlap")
+
+
+def overlap(ours: Tensor, theirs: Tensor) -> int:
+    """How many different images [n, ...] are in both, bit for bit."""
+    return len(_fingerprints(ours) & _fingerprints(theirs))
+
+
+def common_labels(task: Task, common: Mapping[str, Sequence[str]]) -> Tensor:
+    """The common class of each class of the task: int64 [K], NOT_COMMON for none."""
+    index = {name: at for at, names in enumerate(common.values()) for name in names}
+    return torch.tensor([index.get(name, NOT_COMMON) for name in task.classes])
+
+
+def check_common(task: Task, common: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a task with fewer than two of the common classes: there is nothing to tell apart.
+
+    Raises:
+        RecipeRefused: `common_classes`.
+    """
+    labels = common_labels(task, common)
+    found = torch.unique(labels[labels != NOT_COMMON])
+    if len(found) < 2:
+        raise RecipeRefused(
+            f"DCC tells common classes apart, but task {task.name} has {len(found)} of {list(common)}",
+            code="common_classes",
+            hint="name classes that all tasks have, with each task's word for them, or leave DCC out",
+        )
+
+
+def _check_labels(what: str, samples: SampleSet, classes: int) -> None:
+    y = samples.y
+    if y is None:
+        raise SamplesRefused(f"{what} has no labels", code="samples_missing")
+    if y.ndim != 1 or y.is_floating_point() or int(y.min()) < 0 or int(y.max()) >= classes:
+        raise SamplesRefused(
+            f"{what} has labels {y.dtype} {list(y.shape)}: ids from 0 to {classes - 1} are needed, [n]"
+        )
+    if len(torch.unique(y)) < 2:
+        raise SamplesRefused(f"{what} has images of one class only")
+
+
+def _fingerprints(x: Tensor) -> set[bytes]:
+    rows = x.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy()
+    return {hashlib.sha256(row.tobytes()).digest()[:16] for row in rows}

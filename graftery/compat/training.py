@@ -1,0 +1,253 @@
+"""Joint and incremental training of networks whose components recombine.
+
+Shapes: N batch, K classes of a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftery.compat import losses
+from graftery.compat.beginning import begun, check
+from graftery.compat.groups import Group, with_heads
+from graftery.compat.members import Member, member_of
+from graftery.compat.splitting import Split
+from graftery.compat.tasks import Task, common_labels
+from graftery.data.augment import augment
+from graftery.data.streams import generator
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Loop, Progress, optimise
+from graftery.learning.pace import Pace
+from graftery.learning.repeating import repeatable
+from graftery.module import ModuleFile
+from graftery.module.meaning import COMMON, ROTATION, TURNS
+from graftery.nn.freezing import freeze, unchanged
+from graftery.spec.recipes import CompatRecipe
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives.
+
+    Args:
+        members: by the task's name.
+        group: with the shared heads; the one that was given, where it had them already.
+        history: about fifty entries: phase, step and loss.
+    """
+
+    members: dict[str, Member]
+    group: ModuleFile
+    history: list[dict[str, float | int | str]] = field(default_factory=list)
+
+
+def train(
+    tasks: Sequence[Task],
+    group: ModuleFile,
+    recipe: CompatRecipe = CompatRecipe(),  # noqa: B008  immutable
+    *,
+    incremental: bool | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_s: float = 10.0,
+    resume: Checkpoint | None = None,
+) -> Trained:
+    """Train a network for each task against a group. Joint, where the group has no shared heads yet; else incremental.
+
+    Math: the sum over tasks t of own(h_t(f_t(x)), y) + l_r rotation(r(f_t(turn_k x)), k) + l_c common(c(f_t(x)), y), with
+    one SGD over all f_t, h_t, r and c. Joint training learns r and c, which become the group's; in an incremental one
+    they are the group's and frozen.
+
+    Args:
+        tasks: any number. With IIW, of the group's architecture.
+        group: of `found`, or of an earlier training.
+        recipe: the steps; which losses there are is the group's.
+        incremental: what is meant, refused where the group does not allow it; by default what it allows.
+        device: where to train. The same recipe, seed, device and number of threads give the same bytes.
+        progress, checkpoint, checkpoint_s, resume: as of `graftery.transplant.transplant`.
+
+    Raises:
+        RecipeRefused: `recipe_invalid`, `common_classes`, `group_untrained`.
+        Misfit: `shape_mismatch`, `architecture_mismatch`.
+        SamplesRefused: `samples_overlap`, `samples_invalid`.
+        TrainingFailed: `diverged`, `at_chance`.
+
+    Source: Gygli et al. 2021; what is reconstructed and what is ours: docs/methods/compat.md.
+    """
+    against = Group(group)
+    check(tasks, against, incremental)
+    with repeatable(torch.device(device)), torch.random.fork_rng(devices=[]):
+        run = _Run.of(tasks, against, recipe, torch.device(device))
+        mark = run.fingerprint(group)
+        loop = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=mark)
+        with unchanged(*run.frozen):
+            run.learn(loop.phase_of("train", {}))
+        completed = run.completed()
+        members = {task.name: member_of(task, net.net, completed) for task, net in zip(tasks, run.nets, strict=True)}
+    return Trained(members, completed.file, loop.history)
+
+
+@dataclass(frozen=True)
+class _Run:
+    tasks: Sequence[Task]
+    group: Group
+    recipe: CompatRecipe
+    device: torch.device
+    nets: list[Split]
+    shared: dict[str, nn.Module]
+    """r and c by the name of their output: learned with the nets, or the group's own."""
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], group: Group, recipe: CompatRecipe, device: torch.device) -> _Run:
+        nets = [begun(task, group, recipe).on(device) for task in tasks]
+        if group.trained and group.heads:
+            net = freeze(group.file.net().to(device))
+            shared: dict[str, nn.Module] = {name: _Output(net, name) for name in group.heads}
+        else:
+            first = tasks[0].design
+            shared = {
+                name: first.split(logits, recipe.seed, f"compat.{name}").head.to(device)
+                for name, logits in group.heads.items()
+            }
+        return cls(tasks, group, recipe, device, nets, shared)
+
+    @property
+    def joint(self) -> bool:
+        return not self.group.trained
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        return [] if self.joint else list(self.shared.values())
+
+    @property
+    def learned(self) -> dict[str, nn.Module]:
+        named = {task.name: net.net for task, net in zip(self.tasks, self.nets, strict=True)}
+        return named | ({f"shared/{name}": head for name, head in self.shared.items()} if self.joint else {})
+
+    def fingerprint(self, group: ModuleFile) -> str:
+        """Of everything that the result depends on."""
+        digest = hashlib.sha256(f"{group.digest}{self.recipe.model_dump_json()}".encode())
+        for task in self.tasks:
+            digest.update(f"{task.name}{task.classes}{task.outputs}{task.design.cut}".encode())
+            for tensor in (task.train.x, task.train.y):
+                if tensor is not None:
+                    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def learn(self, loop: Loop) -> None:
+        parameters = _named(self.learned, nn.Module.named_parameters)
+        for net in self.learned.values():
+            net.train()
+        most = max(len(task.train) for task in self.tasks)
+        steps = self.recipe.epochs * math.ceil(most / self.recipe.batch)
+        pace = Pace(steps, self.recipe.learning_rate, warm_up=self.recipe.warm_up)
+        optimise(
+            parameters,
+            self.terms,
+            pace,
+            loop,
+            optimiser=_sgd(parameters, self.recipe),
+            buffers=_named(self.learned, nn.Module.named_buffers),
+        )
+        for net in self.learned.values():
+            net.eval()
+
+    def terms(self, step: int) -> dict[str, Tensor]:
+        """The weighted loss terms of a step, a function of nothing but the step and the nets."""
+        torch.manual_seed(generator(self.recipe.seed, "compat.dropout", step).initial_seed())
+        found: dict[str, Tensor] = {}
+        for task, net in zip(self.tasks, self.nets, strict=True):
+            found |= {f"{task.name}/{name}": term for name, term in self._terms_of(task, net, step).items()}
+        return found
+
+    def _terms_of(self, task: Task, net: Split, step: int) -> dict[str, Tensor]:
+        recipe = self.recipe
+        images, labels = _drawn(task, recipe, step, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            features = net.extractor(images)
+            logits = {"own": net.head(features)}
+            if COMMON in self.shared:
+                logits[COMMON] = self.shared[COMMON](features)
+            if ROTATION in self.shared:
+                turns = torch.randint(
+                    TURNS, (len(images),), generator=generator(recipe.seed, f"turns/{task.name}", step)
+                )
+                turns = turns.to(self.device)
+                with _statistics_kept(net.extractor):
+                    logits[ROTATION] = self.shared[ROTATION](net.extractor(losses.turned(images, turns)))
+        terms = {"own": losses.own(logits["own"].float(), labels)}
+        if COMMON in logits:
+            shown = common_labels(task, self.group.spec.common).to(self.device)[labels]
+            terms[COMMON] = recipe.common_weight * losses.common(logits[COMMON].float(), shown)
+        if ROTATION in logits:
+            terms[ROTATION] = recipe.rotation_weight * losses.rotation(logits[ROTATION].float(), turns)
+        return terms
+
+    def completed(self) -> Group:
+        """The group, with the heads that were learned here."""
+        if not self.joint:
+            return self.group
+        example = self.tasks[0].train.x[:1].to(self.device)
+        with torch.no_grad():
+            features = self.nets[0].extractor(example).cpu()
+        return Group(with_heads(self.group, {name: head.cpu() for name, head in self.shared.items()}, features))
+
+
+class _Output(nn.Module):
+    """One of a file's outputs."""
+
+    def __init__(self, net: nn.Module, name: str) -> None:
+        super().__init__()
+        self.net, self.name = net, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.net(x)
+        output: Tensor = value[self.name] if isinstance(value, dict) else value
+        return output
+
+
+def _drawn(task: Task, recipe: CompatRecipe, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The step's images, augmented, and labels. Each pass over the task is in an order of its own."""
+    count = len(task.train)
+    size = min(recipe.batch, count)
+    per_pass = count // size
+    order = torch.randperm(count, generator=generator(recipe.seed, f"order/{task.name}", step // per_pass))
+    rows = order[step % per_pass * size :][:size]
+    random = generator(recipe.seed, f"augment/{task.name}", step)
+    images = augment(task.train.x[rows].float(), recipe.augment, random)
+    assert task.train.y is not None  # noqa: S101 - a task has labels
+    return images.to(device), task.train.y[rows].long().to(device)
+
+
+@contextmanager
+def _statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics, and keep their running ones: turned images are not what the net will see."""
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def _sgd(parameters: Mapping[str, Tensor], recipe: CompatRecipe) -> torch.optim.SGD:
+    """Weight decay on weights only."""
+    weights, others = ([p for p in parameters.values() if (p.ndim > 1) is many] for many in (True, False))
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": recipe.weight_decay}]
+    groups += [{"params": others, "weight_decay": 0.0}] if others else []
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+
+
+def _named(nets: Mapping[str, nn.Module], of: Callable[[nn.Module], Iterator[tuple[str, Tensor]]]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value for prefix, net in nets.items() for name, value in of(net)}

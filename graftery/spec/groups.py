@@ -1,0 +1,42 @@
+"""Whether modules are of one compatibility group, from manifests alone. Torch-free."""
+
+from __future__ import annotations
+
+from graftery.errors import Misfit
+from graftery.spec.manifest import Digest, Manifest
+
+
+def group_of(manifest: Manifest) -> Digest | None:
+    """The digest of the group that a module was trained against, as its owner states it.
+
+    Raises:
+        Misfit: `group_mismatch`; it names two.
+    """
+    named = [parent.digest for parent in manifest.parents if parent.role == "group"]
+    if len(named) > 1:
+        raise Misfit("a module is trained against one group; this one names two", code="group_mismatch")
+    return named[0] if named else None
+
+
+def check_one_group(category: Manifest, task: Manifest, *, force: bool = False) -> bool:
+    """Refuse two components that were not trained against one group.
+
+    Args:
+        force: let them join all the same.
+
+    Returns:
+        Whether they are of one group.
+
+    Raises:
+        Misfit: `group_mismatch`.
+    """
+    ours, theirs = group_of(category), group_of(task)
+    same = ours is not None and ours == theirs
+    if not same and not force:
+        says = ["of no group" if each is None else f"of group {each[:12]}" for each in (ours, theirs)]
+        raise Misfit(
+            f"the feature extractor is {says[0]}, the head {says[1]}",
+            code="group_mismatch",
+            hint="transplant to learn an adapter between them, or force the composition",
+        )
+    return same

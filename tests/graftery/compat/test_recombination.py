@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from graftery.compat import Trained, found, recombine, train
+from graftery.compat.recombination import Matrix, above, chance_of, check_group
+from graftery.data import SampleSet
+from graftery.errors import Misfit, SamplesRefused
+from graftery.spec.manifest import Preprocessing
+from graftery.spec.recipes import CompatRecipe
+from tests.support.compatible import DESIGN, A, B, images, samples, task
+
+TESTS = {"a": samples(A, train=False), "b": samples(B, train=False)}
+
+
+def _parts(trained: Trained) -> tuple[dict, dict]:
+    members = trained.members.items()
+    return {name: m.extractor for name, m in members}, {name: m.head for name, m in members}
+
+
+def test_the_diagonal_is_each_network_itself(trained: Trained) -> None:
+    found_ = recombine(*_parts(trained), TESTS)
+    for at, name in enumerate(found_.names):
+        assert float(found_.raw[at, at]) == trained.members[name].accuracy
+    assert found_.normalised.diagonal().tolist() == pytest.approx([100, 100])
+
+
+def test_normalised_is_100_at_the_networks_own_and_0_at_chance() -> None:
+    raw = torch.tensor([[0.9, 0.5], [0.2, 0.8]], dtype=torch.float64)
+    matrix = Matrix(("a", "b"), raw, torch.tensor([0.2, 0.3], dtype=torch.float64))
+    torch.testing.assert_close(matrix.normalised, torch.tensor([[100.0, 40.0], [0.0, 100.0]], dtype=torch.float64))
+    assert matrix.recombined == pytest.approx(20.0)
+
+
+def test_statistics_of_the_other_extractor_are_a_step_of_their_own(trained: Trained) -> None:
+    images_ = {"a": samples(A, train=True).x, "b": samples(B, train=True).x}
+    plain, restated = recombine(*_parts(trained), TESTS), recombine(*_parts(trained), TESTS, statistics=images_)
+    assert torch.equal(plain.raw.diagonal(), restated.raw.diagonal())
+    assert not torch.equal(plain.raw, restated.raw)
+
+
+def test_components_of_two_groups_are_refused_unless_forced(trained: Trained) -> None:
+    x = images()[0][:4]
+    other = train([task("b", B, most=96, test=False)], found(DESIGN, ("IIW",), x), CompatRecipe(epochs=1))
+    pair = trained.members["a"].extractor, other.members["b"].head
+    with pytest.raises(Misfit, match="of group") as refused:
+        check_group(*pair)
+    assert refused.value.code == "group_mismatch"
+    check_group(*pair, force=True)
+
+
+def test_components_of_another_preprocessing_are_refused(trained: Trained) -> None:
+    extractor, head = trained.members["a"].extractor, trained.members["b"].head
+    grey = [Preprocessing(mean=(mean,), std=(1.0,), colour_order="grey") for mean in (0.0, 0.5)]
+    pair = [
+        replace(file, manifest=file.manifest.model_copy(update={"preprocessing": each}))
+        for file, each in zip((extractor, head), grey, strict=True)
+    ]
+    with pytest.raises(Misfit) as refused:
+        check_group(pair[0], pair[1])
+    assert refused.value.code == "preprocessing_mismatch"
+
+
+def test_a_matrix_needs_the_images_of_every_head(trained: Trained) -> None:
+    with pytest.raises(SamplesRefused, match="are of"):
+        recombine(*_parts(trained), {"a": TESTS["a"]})
+    unlabelled = {**TESTS, "b": SampleSet(TESTS["b"].x)}
+    with pytest.raises(SamplesRefused) as refused:
+        recombine(*_parts(trained), unlabelled)
+    assert refused.value.code == "samples_missing"
+
+
+def test_chance_is_the_most_frequent_class() -> None:
+    assert chance_of(SampleSet(torch.zeros(4, 1), torch.tensor([0, 1, 1, 2]))) == 0.5
+    assert not above(0.52, 0.5, 100)
+    assert above(0.7, 0.5, 100)

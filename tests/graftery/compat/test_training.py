@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from graftery.compat import Design, Task, Trained, found, recombine, train
+from graftery.data import SampleSet
+from graftery.errors import GrafteryError, Misfit, TrainingFailed
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Progress
+from graftery.spec.recipes import CompatRecipe
+from tests.support.compatible import COMMON, DESIGN, A, B, Net, images, task
+
+QUICK = CompatRecipe(epochs=1, batch=32)
+X = images()[0][:4]
+
+
+def _few(name: str, classes: tuple[int, ...], design: Design = DESIGN) -> Task:
+    return task(name, classes, most=96, test=False, design=design)
+
+
+def _recombined(trained: Trained, *tasks: Task) -> float:
+    tests = {each.name: each.test for each in tasks if each.test is not None}
+    members = {name: trained.members[name] for name in tests}
+    extractors = {name: member.extractor for name, member in members.items()}
+    return recombine(extractors, {name: member.head for name, member in members.items()}, tests, force=True).recombined
+
+
+def test_networks_of_a_group_recombine_and_others_do_not(trained: Trained) -> None:
+    tasks = task("a", A), task("b", B)
+    alone = train(tasks, found(DESIGN, (), X), CompatRecipe(epochs=5))
+    none, together = _recombined(alone, *tasks), _recombined(trained, *tasks)
+    assert none < 30, none
+    assert together - none > 35, (none, together)
+    for name, member in trained.members.items():
+        other = alone.members[name].accuracy
+        assert member.accuracy is not None and other is not None and member.accuracy > other - 0.05
+
+
+def test_an_incremental_training_joins_and_leaves_the_group_as_it_is(trained: Trained) -> None:
+    third = task("c", (0, 3, 4, 8))
+    later = train([third], trained.group, CompatRecipe(epochs=5), incremental=True)
+    assert later.group is trained.group
+    extractors = {"a": trained.members["a"].extractor, "c": later.members["c"].extractor}
+    heads = {"a": trained.members["a"].head, "c": later.members["c"].head}
+    a = task("a", A)
+    assert a.test is not None and third.test is not None
+    found_ = recombine(extractors, heads, {"a": a.test, "c": third.test})
+    assert found_.normalised[0, 1] > 20, found_.normalised
+
+
+def test_the_same_recipe_gives_the_same_bytes() -> None:
+    group = found(DESIGN, ("RP", "DCC", "IIW"), X, common=COMMON)
+    one, two = (train([_few("a", A), _few("b", B)], group, QUICK) for _ in range(2))
+    assert one.group.digest == two.group.digest
+    assert one.members["a"].net.digest == two.members["a"].net.digest
+    other = train([_few("a", A), _few("b", B)], group, QUICK.model_copy(update={"seed": 1}))
+    assert other.group.digest != one.group.digest
+
+
+@pytest.mark.parametrize("methods", [("RP", "DCC", "IIW"), ("IIW",)])
+def test_a_broken_training_goes_on_to_the_same_bytes(methods: tuple) -> None:
+    group = found(DESIGN, methods, X, common=COMMON)
+    kept: list[Checkpoint] = []
+    whole = train([_few("a", A), _few("b", B)], group, QUICK, checkpoint=kept.append, checkpoint_s=0)
+    middle = kept[len(kept) // 2]
+    again = train([_few("a", A), _few("b", B)], group, QUICK, resume=middle)
+    assert again.group.digest == whole.group.digest
+    assert again.members["b"].net.digest == whole.members["b"].net.digest
+
+
+def test_a_checkpoint_of_another_training_is_refused() -> None:
+    group = found(DESIGN, ("IIW",), X)
+    kept: list[Checkpoint] = []
+    train([_few("a", A)], group, QUICK, checkpoint=kept.append, checkpoint_s=0)
+    with pytest.raises(GrafteryError, match="belongs to another"):
+        train([_few("b", B)], group, QUICK, resume=kept[0])
+
+
+def test_it_tells_how_far_it_is_and_which_losses_there_are() -> None:
+    told: list[Progress] = []
+    group = found(DESIGN, ("RP", "DCC"), X, common=COMMON)
+    done = train([_few("a", A), _few("b", B)], group, QUICK, progress=told.append)
+    assert told[-1].step == told[-1].steps == 3
+    assert set(told[-1].losses) == {f"{name}/{loss}" for name in "ab" for loss in ("own", "common", "rotation")}
+    assert done.history[-1]["step"] == 3
+
+
+def test_turned_images_leave_the_running_statistics_alone() -> None:
+    """With both weights at zero, RP and DCC change nothing of the networks."""
+    recipe = QUICK.model_copy(update={"rotation_weight": 0.0, "common_weight": 0.0})
+    plain = train([_few("a", A)], found(DESIGN, (), X), recipe)
+    beside = train([_few("a", A)], found(DESIGN, ("RP", "DCC"), X, common=COMMON), recipe)
+    ours, theirs = plain.members["a"].net.weights, beside.members["a"].net.weights
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name])
+
+
+def test_architectures_differ_where_features_have_one_shape() -> None:
+    class Deeper(Net):
+        def __init__(self, logits: int) -> None:
+            super().__init__(logits)
+            self.lower.append(torch.nn.Conv2d(16, 16, 1))
+
+    group = found(DESIGN, ("DCC",), X, common=COMMON)
+    done = train([_few("a", A), _few("b", B, Design(Deeper, "lower"))], group, QUICK)
+    assert set(done.members) == {"a", "b"}
+
+
+def _refusals() -> dict[str, tuple]:
+    wide = Design(partial(Net, width=20), "lower")
+    return {
+        "another shape at the split": (("RP",), [_few("a", A, wide)], {}, "shape_mismatch"),
+        "another architecture with IIW": (("IIW",), [_few("a", A, wide)], {}, "architecture_mismatch"),
+        "another cut with IIW": (("IIW",), [_few("a", A, Design(Net, "lower.2"))], {}, "shape_mismatch"),
+        "one common class": (("DCC",), [_few("a", (0, 1, 2, 3))], {}, "common_classes"),
+        "incremental without heads": (("RP",), [_few("a", A)], {"incremental": True}, "group_untrained"),
+        "two tasks of one name": ((), [_few("a", A), _few("a", B)], {}, "recipe_invalid"),
+        "no task": ((), [], {}, "recipe_invalid"),
+    }
+
+
+@pytest.mark.parametrize("what", _refusals())
+def test_what_does_not_fit_is_refused_before_the_first_step(what: str) -> None:
+    methods, tasks, options, code = _refusals()[what]
+    group = found(DESIGN, methods, X, common=COMMON)
+    with pytest.raises(GrafteryError) as refused:
+        train(tasks, group, QUICK, **options)
+    assert refused.value.code == code
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    group = found(DESIGN, (), torch.zeros(2, 1, 12, 12))
+    with pytest.raises(Misfit, match="the group's are"):
+        train([_few("a", A)], group, QUICK)
+
+
+def test_a_trained_group_is_not_trained_jointly_again(trained: Trained) -> None:
+    with pytest.raises(GrafteryError, match="found another group"):
+        train([_few("a", A)], trained.group, QUICK, incremental=False)
+
+
+def test_a_module_is_no_group(trained: Trained) -> None:
+    with pytest.raises(Misfit, match="a group is needed here, not a task"):
+        train([_few("a", A)], trained.members["a"].head, QUICK)
+
+
+def test_a_network_at_chance_is_refused() -> None:
+    real = task("a", A)
+    random = torch.Generator().manual_seed(0)
+    y = torch.randint(len(A), (96,), generator=random)
+    guess = Task("a", real.classes, SampleSet(real.train.x[:96], y), DESIGN, real.test)
+    with pytest.raises(TrainingFailed, match="chance is") as failed:
+        train([guess], found(DESIGN, (), X), QUICK)
+    assert failed.value.code == "at_chance"
