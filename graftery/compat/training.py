@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from graftery.compat import losses
 from graftery.compat.beginning import begun, check
 from graftery.compat.groups import Group, with_heads
+from graftery.compat.layout import laid_out, placed
 from graftery.compat.members import Member, member_of
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, common_labels
@@ -104,6 +105,8 @@ class _Run:
     nets: list[Split]
     shared: dict[str, nn.Module]
     """r and c by the name of their output: learned with the nets, or the group's own."""
+    layout: torch.memory_format = torch.contiguous_format
+    """Of images and weights while they learn."""
 
     @classmethod
     def of(cls, tasks: Sequence[Task], group: Group, recipe: CompatRecipe, device: torch.device) -> _Run:
@@ -117,7 +120,10 @@ class _Run:
                 name: first.split(logits, recipe.seed, f"compat.{name}").head.to(device)
                 for name, logits in group.heads.items()
             }
-        return cls(tasks, group, recipe, device, nets, shared)
+        run = cls(tasks, group, recipe, device, nets, shared)
+        return replace(
+            run, layout=laid_out(list(zip(nets, (task.train.x for task in tasks), strict=True)), shared, device)
+        )
 
     @property
     def joint(self) -> bool:
@@ -158,7 +164,7 @@ class _Run:
             buffers=_named(self.learned, nn.Module.named_buffers),
         )
         for net in self.learned.values():
-            net.eval()
+            net.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def terms(self, step: int) -> dict[str, Tensor]:
         """The weighted loss terms of a step, a function of nothing but the step and the nets."""
@@ -170,7 +176,8 @@ class _Run:
 
     def _terms_of(self, task: Task, net: Split, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
-        images, labels = _drawn(task, recipe, step, self.device)
+        images, labels = _drawn(task, recipe, step)
+        images, labels = placed(images, self.device, self.layout), labels.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             features = net.extractor(images)
             logits = {"own": net.head(features)}
@@ -214,7 +221,7 @@ class _Output(nn.Module):
         return output
 
 
-def _drawn(task: Task, recipe: CompatRecipe, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor]:
     """The step's images, augmented, and labels. Each pass over the task is in an order of its own."""
     count = len(task.train)
     size = min(recipe.batch, count)
@@ -224,7 +231,7 @@ def _drawn(task: Task, recipe: CompatRecipe, step: int, device: torch.device) ->
     random = generator(recipe.seed, f"augment/{task.name}", step)
     images = augment(task.train.x[rows].float(), recipe.augment, random)
     assert task.train.y is not None  # noqa: S101 - a task has labels
-    return images.to(device), task.train.y[rows].long().to(device)
+    return images, task.train.y[rows].long()
 
 
 @contextmanager

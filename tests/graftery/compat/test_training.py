@@ -155,3 +155,22 @@ def test_a_network_at_chance_is_refused() -> None:
     with pytest.raises(TrainingFailed, match="chance is") as failed:
         train([guess], found(DESIGN, (), X), QUICK)
     assert failed.value.code == "at_chance"
+
+
+class _View(torch.nn.Module):
+    """Takes it for granted that maps lie channels first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.shape[0], -1).unflatten(1, (16, 8, 8))
+
+
+def _viewing(logits: int) -> Net:
+    net = Net(logits)
+    net.upper.insert(0, _View())
+    return net
+
+
+def test_a_net_that_asks_how_its_maps_lie_can_be_trained() -> None:
+    design = Design(_viewing, "lower")
+    done = train([_few("a", A, design)], found(design, (), X), QUICK)
+    assert set(done.members) == {"a"}
