@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.transplant.cells import Cells
+from benchmarks.cells import Cells
 from benchmarks.transplant.costs import COST_TURNS, cost
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.protocol import SEEDS, Row, Setting, settings
@@ -30,6 +30,7 @@ from benchmarks.transplant.report import write
 from benchmarks.transplant.worlds import WORLDS
 from benchmarks.transplant.worlds.base import Task, World
 from benchmarks.transplant.zoo import Zoo
+from graftery.spec.recipes import TransplantRecipe
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 REFERENCES = Row("references", "", "")
@@ -150,7 +151,9 @@ def main() -> None:
         for name in wanted.world:
             world = WORLDS[name](wanted.data, wanted.scratch)
             world = quick(world, wanted.scratch, wanted) if wanted.quick else world
-            cells = Cells(wanted.out / f"transplant-{name}.json", "make bench-transplant DATA=FOLDER")
+            cells = Cells(
+                wanted.out / f"transplant-{name}.json", "make bench-transplant DATA=FOLDER", TransplantRecipe()
+            )
             if not wanted.report:
                 measure(world, wanted, cells, bar)
                 measure_costs(world, wanted, cells, bar)

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.transplant.cells import Cells
+from benchmarks.cells import Cells
 from benchmarks.transplant.plots import draw
 from benchmarks.transplant.protocol import Row, Setting, settings
 from benchmarks.transplant.worlds.base import Task, World

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cells import Cells
 from benchmarks.transplant.__main__ import jobs
-from benchmarks.transplant.cells import Cells
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.protocol import Row, settings
 from benchmarks.transplant.report import interval, page
@@ -46,10 +46,10 @@ def test_every_row_is_a_recipe_and_every_cell_has_its_own_key(name: str, tmp_pat
 
 def test_cells_are_kept_at_once_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "cells.json"
-    cells = Cells(path, "make it")
+    cells = Cells(path, "make it", TransplantRecipe())
     cells.put("a/b", {"row": "a", "metrics": {"iou": 0.5}})
     cells.put("a/a", {"row": "b"})
-    again = Cells(path, "make it")
+    again = Cells(path, "make it", TransplantRecipe())
     assert again.has("a/b") and not again.has("a/c")
     assert [cell["row"] for cell in again] == ["b", "a"]  # in the order of their keys, so that files differ little
     assert again.facts["machine"]["torch"] and again.facts["command"] == "make it"

@@ -1,4 +1,4 @@
-"""What was measured so far: one JSON file a world, written after each cell, so that a run that was stopped goes on."""
+"""What was measured so far: one JSON file, written after each cell, so that a run that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 import graftery
 from benchmarks.writing import write_whole
-from graftery.spec.recipes import TransplantRecipe
 
 
 class Cells:
-    """The cells of a world.
+    """The cells of a benchmark.
 
     Args:
         path: of the JSON file.
         command: that writes it.
+        defaults: of the recipe, as they were when the last cell was measured.
     """
 
-    def __init__(self, path: Path, command: str) -> None:
+    def __init__(self, path: Path, command: str, defaults: BaseModel) -> None:
         self.path = path
+        self._defaults = defaults
         self._known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self._known.setdefault("cells", {})
         self._known["command"] = command
@@ -36,7 +38,7 @@ class Cells:
     def put(self, key: str, cell: dict[str, Any]) -> None:
         """Keep a cell, at once and whole."""
         self._known["cells"][key] = cell
-        self._known |= {"machine": machine(), "defaults": TransplantRecipe().model_dump(mode="json")}
+        self._known |= {"machine": machine(), "defaults": self._defaults.model_dump(mode="json")}
         write_whole(self.path, _lines(self._known))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

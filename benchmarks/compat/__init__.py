@@ -1,0 +1,1 @@
+"""The table of compatible components on CIFAR-10: `make bench-compat DATA=FOLDER`."""

@@ -1,0 +1,147 @@
+"""A cell: train its networks, unless they are there, split them at its depth, and recombine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.compat.nets import ResNet8
+from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
+from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
+from graftery.compat import Design, Matrix, Task, found, recombine, train
+from graftery.data import SampleSet
+from graftery.data.streams import generator
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Progress
+from graftery.module import ModuleFile, cut
+from graftery.spec.manifest import CompatMethod
+from graftery.spec.recipes import CompatRecipe
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Data, where nets are kept, and how they are trained.
+
+    Args:
+        nets: folder; a network that is there is not trained again.
+        per_class, recipe: of the protocol, unless it is to be quick.
+        progress: of a training.
+    """
+
+    world: Cifar10
+    nets: Path
+    per_class: int = PER_CLASS
+    recipe: CompatRecipe = RECIPE
+    progress: Callable[[Progress], None] | None = None
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """The cell's matrices, own accuracies and seconds of training."""
+        tasks = self.tasks(cell.setting, cell.depth, cell.seed)
+        nets, seconds = self._trained(cell, tasks)
+        layer = DEPTHS[cell.depth]
+        parts = {name: cut(net, layer) for name, net in nets.items()}
+        extractors = {name: extractor for name, (extractor, _) in parts.items()}
+        heads = {name: made[name] for name, (_, made) in parts.items()}
+        tests = {task.name: task.test for task in tasks if task.test is not None}
+        plain = recombine(extractors, heads, tests, force=True)
+        images = {task.name: task.train.x[:RESTATED] for task in tasks}
+        restated = recombine(extractors, heads, tests, statistics=images, force=True)
+        return {
+            **_figures(plain),
+            "restated": restated.recombined,
+            "restated_raw": restated.raw.tolist(),
+            "classes": {task.name: list(task.classes) for task in tasks},
+            "images": len(tasks[0].train),
+            "seconds": seconds,
+            "threads": torch.get_num_threads(),
+        }
+
+    def tasks(self, setting: Setting, depth: str, seed: int) -> list[Task]:
+        """Classes are dealt by the seed; of a class that several tasks have, each task has other images."""
+        order = torch.randperm(len(CLASSES), generator=generator(seed, "benchmark.compat.classes")).tolist()
+        common, rest = order[: setting.common], order[setting.common :]
+        design = Design(ResNet8, DEPTHS[depth])
+        made = []
+        for index in range(setting.tasks):
+            classes = [*common, *rest[index * setting.own :][: setting.own]]
+            train_set = self._samples("train", classes, index, setting.tasks)
+            test = self._samples("test", classes, 0, 1)
+            made.append(Task(f"task{index}", tuple(CLASSES[c] for c in classes), train_set, design, test))
+        return made
+
+    def _samples(self, split: str, classes: list[int], share: int, shares: int) -> SampleSet:
+        """Of each class, the `share`-th of as many parts."""
+        x, y = self.world._split(split)  # type: ignore[arg-type]
+        rows, labels = [], []
+        for label, each in enumerate(classes):
+            own = (y == each).nonzero()[:, 0]
+            part = own[share * (len(own) // shares) :][: len(own) // shares]
+            part = part[: self.per_class] if split == "train" else part
+            rows.append(part)
+            labels.append(torch.full((len(part),), label))
+        return SampleSet(normalised(x[torch.cat(rows)]), torch.cat(labels))
+
+    def _trained(self, cell: Cell, tasks: list[Task]) -> tuple[dict[str, ModuleFile], float]:
+        """The networks whole, and the seconds that their training took when it was done."""
+        at = cell.depth if cell.method.splits else "any"
+        folder = self.nets / f"{cell.setting.name}-{cell.method.name}-{at}-{cell.seed}".replace(" ", "_")
+        done = folder / "seconds"
+        if not done.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
+            for name, net in self._train(cell, tasks, folder).items():
+                net.save(folder / f"{name}.safetensors")
+            done.write_text(str(time.perf_counter() - start))
+        return {t.name: ModuleFile.load(folder / f"{t.name}.safetensors") for t in tasks}, float(done.read_text())
+
+    def _train(self, cell: Cell, tasks: list[Task], folder: Path) -> dict[str, ModuleFile]:
+        methods: tuple[CompatMethod, ...] = cell.method.methods
+        # Each task has the classes that all have; DCC is about these.
+        common = {name: (name,) for name in tasks[0].classes[: cell.setting.common]}
+        image = tasks[0].train.x[:2]
+        group = found(tasks[0].design, methods, image, common=common, preprocessing=PREPROCESSING, seed=cell.seed)
+        recipe = self.recipe.model_copy(update={"seed": cell.seed, "precision": _precision()})
+        rounds = [[task] for task in tasks] if cell.method.incremental else [tasks]
+        nets: dict[str, ModuleFile] = {}
+        for index, together in enumerate(rounds):
+            kept = folder / f"checkpoint-{index}"
+            made = train(
+                together,
+                group,
+                recipe,
+                progress=self.progress,
+                checkpoint=lambda state, kept=kept: state.save(kept),  # type: ignore[misc]
+                checkpoint_s=60,
+                resume=Checkpoint.load(kept) if kept.exists() else None,
+            )
+            group = made.group
+            nets |= {name: member.net for name, member in made.members.items()}
+        for kept in folder.glob("checkpoint-*"):
+            kept.unlink()
+        return nets
+
+
+def quick(bench: Bench) -> Bench:
+    """The same in minutes: few images, two epochs."""
+    return replace(bench, per_class=150, recipe=RECIPE.model_copy(update={"epochs": 2}))
+
+
+def _figures(matrix: Matrix) -> dict[str, Any]:
+    own = matrix.raw.diagonal()
+    return {
+        "recombined": matrix.recombined,
+        "normalised": matrix.normalised.tolist(),
+        "raw": matrix.raw.tolist(),
+        "chance": matrix.chance.tolist(),
+        "own": float(own.mean()),
+    }
+
+
+def _precision() -> str:
+    """bfloat16 where this processor multiplies it, for the time; the report says which."""
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"

@@ -1,0 +1,103 @@
+"""The benchmark of compatible components: what is dealt, what is kept, what the page says. On random images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.cells import Cells
+from benchmarks.compat.measuring import Bench
+from benchmarks.compat.protocol import METHODS, RECIPE, SETTINGS, Cell, cells
+from benchmarks.compat.report import page, write
+from benchmarks.transplant.worlds.cifar10 import Cifar10
+
+
+class Images(Cifar10):
+    """Random images, 30 a class and split."""
+
+    def _split(self, split: str) -> tuple[Tensor, Tensor]:
+        random = torch.Generator().manual_seed(len(split))
+        x = torch.randint(0, 256, (300, 3, 32, 32), generator=random, dtype=torch.uint8)
+        return x, torch.arange(300) % 10
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    recipe = RECIPE.model_copy(update={"epochs": 1, "batch": 16})
+    return Bench(Images(None, tmp_path), tmp_path / "nets", per_class=6, recipe=recipe)
+
+
+def _of(key: str) -> Cell:
+    return next(cell for cell in cells() if cell.key == key)
+
+
+def test_every_cell_has_a_key_of_its_own() -> None:
+    keys = [cell.key for cell in cells()]
+    assert len(set(keys)) == len(keys) == 24 * 3 + 12 + 9 + 9
+
+
+def test_what_is_measured_first_is_the_middle_split() -> None:
+    depths = [cell.depth for cell in cells()]
+    assert depths == sorted(depths, key=["middle", "early", "late"].index)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_tasks_share_the_common_classes_and_no_image(bench: Bench, setting: Any) -> None:
+    tasks = bench.tasks(setting, "middle", 1)
+    shared = set.intersection(*(set(task.classes) for task in tasks))
+    assert len(shared) == setting.common
+    assert all(len(task.classes) == setting.common + setting.own for task in tasks)
+    rows = torch.cat([task.train.x for task in tasks]).flatten(1)
+    assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+def test_another_seed_deals_other_classes(bench: Bench) -> None:
+    one, other = (bench.tasks(SETTINGS[0], "middle", seed)[0].classes for seed in (0, 1))
+    assert one != other
+
+
+def test_a_cell_trains_once_and_is_measured_at_every_depth(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a chance to be at chance after one epoch on noise, the networks are measured all the same."""
+    monkeypatch.setattr("graftery.compat.members.above", lambda *_: True)
+    first = bench.measure(_of("two tasks, 4 common classes/middle/IIW/0"))
+    monkeypatch.setattr("benchmarks.compat.measuring.train", None)
+    again = bench.measure(_of("two tasks, 4 common classes/late/IIW/0"))
+    assert first["seconds"] == again["seconds"]
+    assert len(first["raw"]) == 2
+    assert first["own"] == pytest.approx(sum(first["raw"][i][i] for i in range(2)) / 2)
+
+
+def _cell(method: str, seed: int, recombined: float, own: float) -> dict[str, Any]:
+    where = {"setting": SETTINGS[0].name, "depth": "middle", "method": method, "seed": seed}
+    return {**where, "recombined": recombined, "restated": recombined + 1, "own": own, "seconds": 9.0}
+
+
+def _filled(path: Path) -> Cells:
+    kept = Cells(path, "make bench-compat DATA=FOLDER", RECIPE)
+    for seed in (0, 1):
+        for rise, method in enumerate(METHODS):
+            kept.put(f"{method.name}/{seed}", _cell(method.name, seed, 12.0 * rise + seed, 0.6 - 0.005 * rise))
+    return kept
+
+
+def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "compat.json")
+    text = page(list(kept), kept.facts, [], missing=7)
+    assert "- yes: none is under 10 normalised" in text
+    assert "- **no**: the best is 90 or more" in text
+    assert "**no**: own accuracy is within 3.0 points" in text
+    assert "| IIW | **24.5 ± 0.7** | (25.5 ± 0.7) | 59.0 ± 0.0 | -1.0 | 2 | 9 |" in text
+    assert "7 cells" in text
+
+
+def test_the_same_cells_give_the_same_files(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "compat.json")
+    for name in ("one", "other"):
+        write(kept, tmp_path / name, 0)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert set(files) == {"compat.md", "compat-methods.svg"}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
