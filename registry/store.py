@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,11 @@ class Staging:
             self._file.write(data)
         self._hash.update(data)
         self._size += len(data)
+
+    def write_all(self, pieces: Iterable[bytes]) -> None:
+        """Append them one after the other. Raises as `write` does."""
+        for piece in pieces:
+            self.write(piece)
 
     def finish(self) -> Blob:
         """Close the file: all of it is on the disk. Gives digest and size."""

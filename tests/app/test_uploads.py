@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.uploads import promised_digest
+from app.uploads import CHUNK_BYTES, CHUNK_PIECES, _stream, promised_digest
 from graftery.errors import GrafteryError
 from graftery.spec.limits import Limits
 from registry import store as store_module
 from registry.settings import Settings
+from registry.store import Store
 from tests.support import files
 from tests.support.http import code_of, in_store, repr_digest
 from tests.support.uvicorn import Server, serving
@@ -155,6 +157,25 @@ def test_a_row_that_cannot_be_written_leaves_no_row_and_only_unnamed_bytes(
     monkeypatch.undo()
     assert client.get("/v1/modules").json()["items"] == []
     assert app.state.service.store.exists(hashlib.sha256(data).hexdigest())  # collect frees it
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+def test_a_body_is_written_in_order_and_held_in_few_pieces(tmp_path: Path, size: int) -> None:
+    pieces = [bytes([number % 251]) * size for number in range(300)]
+    held: list[int] = []
+
+    class Body:
+        async def stream(self) -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+    with Store(Settings(home=tmp_path)).stage() as staging:
+        write_all = staging.write_all
+        staging.write_all = lambda some: (held.append(len(some)), write_all(some))[1]  # type: ignore[assignment]
+        blob = asyncio.run(_stream(Body(), staging, limit=10**9))  # type: ignore[arg-type]
+        assert staging.path.read_bytes() == b"".join(pieces)
+    assert blob.digest == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert max(held) <= min(CHUNK_PIECES, -(-CHUNK_BYTES // size))
 
 
 def test_promised_digests() -> None:
