@@ -20,6 +20,9 @@ from graftery.errors import Conflict, Unavailable
 from registry.settings import Settings
 
 BUSY_TIMEOUT_S = 30
+# Connections to PostgreSQL that a process keeps. Those beyond are closed after each use, which costs PostgreSQL a process
+# each time. Both together, times the processes of a deployment, are to stay under its max_connections (100).
+KEPT_CONNECTIONS, SPARE_CONNECTIONS = 16, 4
 _WRITES = "graftery_writes"
 
 
@@ -158,7 +161,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True, json_serializer=dump_json, connect_args={"connect_timeout": 10})
+    return create_engine(
+        url,
+        pool_size=KEPT_CONNECTIONS,
+        max_overflow=SPARE_CONNECTIONS,
+        pool_pre_ping=True,
+        json_serializer=dump_json,
+        connect_args={"connect_timeout": 10},
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
 
 from graftery.errors import Conflict, Unavailable
@@ -98,7 +98,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path: Path) -> None:
 def test_no_free_connection_is_unavailable(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database.engine.pool, "_timeout", 0.05)
     with ExitStack() as held:
-        for _ in range(15):
+        for _ in range(database.engine.pool.size() + database.engine.pool._max_overflow):
             held.enter_context(database.read()).execute(text("SELECT 1"))
         with pytest.raises(Unavailable), database.read() as session:
             session.execute(text("SELECT 1"))
@@ -248,3 +248,15 @@ def test_a_newer_schema_is_not_upgraded(movable: Database) -> None:
 
 def test_default_database_is_under_home(tmp_path: Path) -> None:
     assert Settings(home=tmp_path).database == f"sqlite:///{tmp_path / 'graftery.db'}"
+
+
+def test_connections_that_a_busy_process_needs_are_kept(postgres_url: str) -> None:
+    """Not opened and closed again, request by request."""
+    database, opened = Database(postgres_url), []
+    event.listen(database.engine, "connect", lambda *_: opened.append(1))
+    for _ in range(3):
+        with ExitStack() as stack:
+            for _ in range(db_module.KEPT_CONNECTIONS):
+                stack.enter_context(database.read()).execute(text("SELECT 1"))
+    assert len(opened) == db_module.KEPT_CONNECTIONS
+    database.dispose()
