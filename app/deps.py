@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import anyio
 from fastapi import Depends, Header, Path, Query, Request, Response
@@ -34,6 +35,8 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
+_Given = TypeVar("_Given")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -53,15 +56,33 @@ class Service:
     draining: threading.Event = field(default_factory=threading.Event)
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
 ServiceDep = Annotated[Service, Depends(service_of)]
 
 
-def _reading(service: ServiceDep) -> Iterator[Session]:
-    with service.database.read() as session:
+@asynccontextmanager
+async def _ended_in_thread(room: AbstractContextManager[_Given]) -> AsyncIterator[_Given]:
+    """What needs no thread to begin: a session asks nothing of the database before its first use, in the endpoint's thread.
+
+    A limiter of its own, as endpoints that wait for a connection may have all threads.
+    """
+    given = room.__enter__()
+    limiter = anyio.CapacityLimiter(1)
+    try:
+        yield given
+    except Exception as error:
+        if not await anyio.to_thread.run_sync(room.__exit__, type(error), error, error.__traceback__, limiter=limiter):
+            raise
+    else:
+        await anyio.to_thread.run_sync(room.__exit__, None, None, None, limiter=limiter)
+
+
+# Whatever FastAPI is given as a plain function costs a hop to a thread and back, which takes as long as a query.
+async def _reading(service: ServiceDep) -> AsyncIterator[Session]:
+    async with _ended_in_thread(service.database.read()) as session:
         yield session
 
 
@@ -145,6 +166,7 @@ async def _once(request: Request, idempotency_key: IdempotencyKey = None) -> Onc
     return Once(own, request.method, path, hashlib.sha256(await request.body()).hexdigest())
 
 
+@contextmanager
 def _work(service: Service, once: Once | None) -> Iterator[Work]:
     with service.database.transaction() as session:
         work = Work(session, service, once)
@@ -153,29 +175,33 @@ def _work(service: Service, once: Once | None) -> Iterator[Work]:
         call()
 
 
-def _writing(service: ServiceDep) -> Iterator[Work]:
-    yield from _work(service, None)
+async def _writing(service: ServiceDep) -> AsyncIterator[Work]:
+    async with _ended_in_thread(_work(service, None)) as work:
+        yield work
 
 
-def _posting(service: ServiceDep, once: Annotated[Once | None, Depends(_once)]) -> Iterator[Work]:
-    yield from _work(service, once)
+async def _posting(service: ServiceDep, once: Annotated[Once | None, Depends(_once)]) -> AsyncIterator[Work]:
+    async with _ended_in_thread(_work(service, once)) as work:
+        yield work
 
 
 Writing = Annotated[Work, Depends(_writing, scope="function")]
 Posting = Annotated[Work, Depends(_posting, scope="function")]
 
 
-def _name(name: Annotated[str, Path(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, examples=["cat"])]) -> str:
+async def _name(
+    name: Annotated[str, Path(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, examples=["cat"])],
+) -> str:
     return check_name(name)
 
 
-def _alias(
+async def _alias(
     alias: Annotated[str, Path(json_schema_extra={"pattern": f"^{ALIAS_PATTERN}$"}, examples=["stable"])],
 ) -> str:
     return check_name(alias, what="alias", pattern=ALIAS_PATTERN)
 
 
-def _ref(
+async def _ref(
     ref: Annotated[
         str,
         Path(
@@ -188,7 +214,7 @@ def _ref(
     return str(parse_reference(ref))
 
 
-def _exact_ref(
+async def _exact_ref(
     ref: Annotated[
         str,
         Path(

@@ -34,7 +34,7 @@ class Wanted:
     if_range: str | None
 
 
-def _wanted(
+async def _wanted(
     if_none_match: Annotated[str | None, Header()] = None,
     range: Annotated[str | None, Header(description="One range of bytes: bytes=0-1023")] = None,
     if_range: Annotated[str | None, Header()] = None,

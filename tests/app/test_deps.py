@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Annotated, Any, get_origin
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, params
 from fastapi.testclient import TestClient
 
+from app import deps, uploads
+from app import files as app_files
 from app.deps import Posting, Service, Writing
 from graftery.errors import Conflict
 from registry import jobs
@@ -91,3 +94,14 @@ def test_the_key_belongs_to_method_path_query_and_body(client: TestClient) -> No
         response = client.post(path, headers=headers, json=body)
         assert (response.status_code, code_of(response)) == (409, "idempotency_conflict")
     assert client.get(f"/v1/jobs/{job}").json()["state"] == "queued"
+
+
+def test_no_dependency_takes_a_thread_of_its_own(app: FastAPI) -> None:
+    """A plain function as a dependency is run in a thread: a hop there and back, for each of them in each request."""
+    found = {
+        value for room in (deps, app_files, uploads) for value in vars(room).values() if get_origin(value) is Annotated
+    }
+    calls = {each.dependency for value in found for each in value.__metadata__ if isinstance(each, params.Depends)}
+    assert len(calls) > 8
+    plain = [call for call in calls if not (iscoroutinefunction(call) or isasyncgenfunction(call))]
+    assert plain == []
