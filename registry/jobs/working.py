@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, or_, select, update
+from sqlalchemy import and_, or_, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -55,7 +55,7 @@ def claim(
     Jobs that are due but cannot go on are ended on the way: cancelled where that was asked, failed (`crashed`) where
     `max_crashes` workers died in a row without a new checkpoint between them.
     """
-    while (job := session.scalar(_due(device_bytes))) is not None:
+    while (job := _next(session, device_bytes)) is not None:
         if job.state == "running":
             job.crashes += 1
         if job.cancel_requested:
@@ -72,18 +72,37 @@ def is_any_due(session: Session, device_bytes: int | None = None) -> bool:
     return bool(session.scalar(select(select(Job.id).where(_is_due(device_bytes)).exists())))
 
 
+_QUEUED = Job.state == "queued"
+
+
+def _lost() -> ColumnElement[bool]:
+    return and_(Job.state == "running", Job.lease_until < now())
+
+
 def _is_due(device_bytes: int | None) -> ColumnElement[bool]:
-    due = or_(Job.state == "queued", and_(Job.state == "running", Job.lease_until < now()))
+    return and_(or_(_QUEUED, _lost()), _fits(device_bytes))
+
+
+def _fits(device_bytes: int | None) -> ColumnElement[bool]:
     if device_bytes is None:
-        return due
+        return true()
     # Who may end a job need not be able to run it.
-    fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= device_bytes, Job.cancel_requested)
-    return and_(due, fits)
+    return or_(Job.memory_bytes.is_(None), Job.memory_bytes <= device_bytes, Job.cancel_requested)
 
 
-def _due(device_bytes: int | None) -> Select[Job]:
-    due = select(Job).where(_is_due(device_bytes)).order_by(Job.priority, Job.created_at, Job.id).limit(1)
-    return due.with_for_update(skip_locked=True, of=Job).execution_options(populate_existing=True)
+def _next(session: Session, device_bytes: int | None) -> Job | None:
+    """The due job that goes first, locked.
+
+    Asked for in two: the index gives the first queued job at once, however many there are, and a condition that also takes
+    lost ones would have the database sort them all.
+    """
+    order = Job.priority, Job.created_at, Job.id
+    due = select(Job).where(_fits(device_bytes)).order_by(*order).limit(1)
+    due = due.with_for_update(skip_locked=True, of=Job).execution_options(populate_existing=True)
+    found = [session.scalar(due.where(condition)) for condition in (_lost(), _QUEUED)]
+    return min(
+        (job for job in found if job is not None), key=lambda job: (job.priority, job.created_at, job.id), default=None
+    )
 
 
 def _take(session: Session, job: Job, worker: str, lease_s: float) -> Claim:

@@ -13,6 +13,7 @@ from registry.clock import from_now
 from registry.db import Database
 from registry.models import Job, JobPin
 from tests.support.crowd import claim_all, in_processes, in_threads
+from tests.support.plans import plans
 from tests.support.registry import blob_of, put
 
 
@@ -362,3 +363,22 @@ def test_a_lost_job_whose_end_was_asked_for_can_be_ended_by_any(database: Databa
     lose(database, job_id)
     assert take(database, device_bytes=1) is None
     assert job_of(database, job_id).state == "cancelled"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_claim_sorts_nothing(database: Database) -> None:
+    """What it costs does not grow with the jobs that are queued."""
+    submit(database, 3)
+    found = plans(database, lambda: take(database))
+    assert sum("SEARCH jobs" in plan for plan in found) >= 2
+    assert [plan for plan in found if "SCAN jobs" in plan or "TEMP B-TREE" in plan] == []
+
+
+def test_a_lost_job_waits_for_a_queued_one_that_goes_before_it(database: Database) -> None:
+    (lost,) = submit(database, priority=1)
+    assert take(database) is not None
+    lose(database, lost)
+    (queued,) = submit(database)
+    (later,) = submit(database, priority=2)
+    claims = [take(database) for _ in range(3)]
+    assert [claim.id for claim in claims if claim is not None] == [queued, lost, later]
