@@ -60,6 +60,10 @@ class Module(Base):
     row_version: Mapped[int] = mapped_column(Integer, default=1)
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=now())
     updated_at: Mapped[datetime] = mapped_column(UtcTime, default=now())
+    # How many versions there were when the last number was `counted_to`: counting many takes long, and who lists names
+    # wants it of each. A process that does not know these columns raises the last number, and what it says is void.
+    version_count: Mapped[int | None] = mapped_column(Integer)
+    counted_to: Mapped[int | None] = mapped_column(Integer)
 
     # An id is never used twice on SQLite either: ETags and cursors are made from it.
     __table_args__ = (Index(None, "kind", "id"), {"sqlite_autoincrement": True})
@@ -71,7 +75,9 @@ class ModuleTag(Base):
     module_id: Mapped[int] = mapped_column(ForeignKey("modules.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(CleanText(), primary_key=True)
 
-    __table_args__ = (Index(None, "tag"),)
+    # With the id: names with a tag are listed by it, and are not looked for one after the other. The shorter one is what
+    # versions before had: an upgrade takes nothing away.
+    __table_args__ = (Index(None, "tag"), Index(None, "tag", "module_id"))
 
 
 class Version(Base):

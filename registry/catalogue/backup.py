@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from graftery.errors import Conflict
 from graftery.spec.manifest import json_of
 from registry.catalogue import blobs
-from registry.catalogue.find import changed
+from registry.catalogue.find import changed, recount
 from registry.catalogue.outs import tags_of
 from registry.catalogue.publish import add_tags
 from registry.layout.records import NameRecord, ParentRecord, VersionRecord
@@ -108,6 +108,7 @@ def restore_rows(session: Session, names: Iterable[NameRecord], versions: Iterab
         if created and not is_new:
             changed(module)
     for name, (module, created) in modules.items():
+        recount(session, module)
         if created:
             _restore_aliases(session, module, records[name], ids)
     session.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -50,6 +50,13 @@ def changed(module: Module) -> None:
     """Note that what a reader of the module sees has changed: its ETag is another one from now on."""
     module.row_version += 1
     module.updated_at = now()
+
+
+def recount(session: Session, module: Module) -> None:
+    """Note how many versions there are now; the module is locked."""
+    session.flush()
+    query = select(func.count()).where(Version.module_id == module.id)
+    module.version_count, module.counted_to = session.scalar(query), module.last_number
 
 
 def newest(session: Session, module: Module) -> Version | None:

@@ -43,17 +43,20 @@ def list_modules(
         q: a part of the name or description; case does not matter.
     """
     limit, after = clamp(limit), read_cursor(cursor, int)
-    query = select(Module).order_by(Module.id.desc()).limit(limit + 1)
+    query, place = select(Module), Module.id
+    if tag is not None:
+        # By the tag's rows, in their order: a rare tag is not looked for among all names.
+        query = query.join(ModuleTag, ModuleTag.module_id == Module.id).where(ModuleTag.tag == tag)
+        place = ModuleTag.module_id
+    query = query.order_by(place.desc()).limit(limit + 1)
     if kind is not None:
         query = query.where(Module.kind == kind)
     if q:
         query = query.where(
             Module.name.icontains(q, autoescape=True) | Module.description.icontains(q, autoescape=True)
         )
-    if tag is not None:
-        query = query.where(select(ModuleTag).where(ModuleTag.module_id == Module.id, ModuleTag.tag == tag).exists())
     if after is not None:
-        query = query.where(Module.id < after[0])
+        query = query.where(place < after[0])
     rows, following = cut(session.scalars(query).all(), limit, lambda row: (row.id,))
     return Page[ModuleOut](items=modules_out(session, rows), next=following)
 

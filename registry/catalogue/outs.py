@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from graftery.spec.wire import ModuleOut, VersionOut
@@ -46,8 +46,12 @@ def _version_out(row: Version, aliases: dict[str, int]) -> VersionOut:
 
 def modules_out(session: Session, rows: Sequence[Module]) -> list[ModuleOut]:
     ids = [row.id for row in rows]
-    aliases, tags, counts = _aliases(session, ids), tags_of(session, ids), _counts(session, ids)
-    return [_module_out(row, aliases[row.id], tags[row.id], *counts.get(row.id, (0, None))) for row in rows]
+    aliases, tags, newest = _aliases(session, ids), tags_of(session, ids), _newest(session, ids)
+    counts = _counts(session, [row.id for row in rows if row.counted_to != row.last_number])
+    return [
+        _module_out(row, aliases[row.id], tags[row.id], counts.get(row.id, row.version_count or 0), newest.get(row.id))
+        for row in rows
+    ]
 
 
 def module_out(session: Session, row: Module) -> ModuleOut:
@@ -88,8 +92,24 @@ def tags_of(session: Session, module_ids: Iterable[int]) -> defaultdict[int, lis
     return found
 
 
-def _counts(session: Session, module_ids: Collection[int]) -> dict[int, tuple[int, int | None]]:
-    """Per module: how many versions it has, and the newest that is not yanked."""
-    latest = func.max(case((Version.yanked_at.is_(None), Version.number)))
-    query = select(Version.module_id, func.count(), latest).where(Version.module_id.in_(module_ids))
-    return {module_id: (n, number) for module_id, n, number in session.execute(query.group_by(Version.module_id))}
+def _counts(session: Session, module_ids: Collection[int]) -> dict[int, int]:
+    """Per module: how many versions it has."""
+    if not module_ids:
+        return {}
+    query = select(Version.module_id, func.count()).where(Version.module_id.in_(module_ids))
+    found = {row[0]: row[1] for row in session.execute(query.group_by(Version.module_id))}
+    return {module_id: found.get(module_id, 0) for module_id in module_ids}
+
+
+def _newest(session: Session, module_ids: Collection[int]) -> dict[int, int]:
+    """Per module: the newest version that is not yanked, if there is one. The index is read from its end, not counted."""
+    number = (
+        select(Version.number)
+        .where(Version.module_id == Module.id, Version.yanked_at.is_(None))
+        .order_by(Version.number.desc())
+        .limit(1)
+        .correlate(Module)
+        .scalar_subquery()
+    )
+    rows = session.execute(select(Module.id, number).where(Module.id.in_(module_ids)))
+    return {row[0]: row[1] for row in rows if row[1] is not None}

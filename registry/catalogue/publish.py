@@ -15,7 +15,7 @@ from graftery.spec.names import check_name
 from registry.access import audit, caller
 from registry.catalogue import blobs
 from registry.catalogue.aliases import set_alias
-from registry.catalogue.find import DEFAULT, changed, find_module
+from registry.catalogue.find import DEFAULT, changed, find_module, recount
 from registry.models import Edge, Module, ModuleTag, Version
 from registry.store import Blob
 
@@ -92,7 +92,7 @@ def publish(
         created_by=audit.author(by),
     )
     session.add(version)
-    session.flush()
+    recount(session, module)
     audit.note(session, "publish", version.ref, name, by=by, kind=kind, digest=blob.digest)
     _add_edges(session, version, [*parents, *_part_parents(session, parts, parents)])
     if kind == "network" and version.number == 1:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from graftery.errors import Conflict, GrafteryError
 from graftery.spec.names import parse_reference
 from registry.access import audit, caller
-from registry.catalogue.find import DEFAULT, changed, find_module, resolve
+from registry.catalogue.find import DEFAULT, changed, find_module, recount, resolve
 from registry.catalogue.pins import pinning
 from registry.clock import now
 from registry.models import Alias, Edge, Module, Version
@@ -57,8 +57,9 @@ def delete_version(session: Session, ref: str) -> None:
     _refuse_dependents(version.ref, [*_aliases(session, version), *_dependents(session, [version.id])])
     audit.note(session, "delete", version.ref, version.module.name, digest=version.digest)
     session.execute(delete(Alias).where(Alias.version_id == version.id))
+    module = version.module
     session.delete(version)
-    session.flush()
+    recount(session, module)
 
 
 def delete_module(session: Session, name: str) -> None:

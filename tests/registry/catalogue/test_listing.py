@@ -8,6 +8,7 @@ from graftery.errors import Conflict, GrafteryError, NotFound
 from graftery.spec.wire import ModulePatch
 from registry import catalogue
 from registry.db import Database
+from tests.support.plans import plans
 from tests.support.registry import put, put_network
 
 
@@ -157,3 +158,54 @@ def test_served_networks(database: Database) -> None:
         catalogue.yank(session, "gone:1", "bad")
         found = [(module.name, [v.number for v in versions]) for module, versions in catalogue.served_networks(session)]
     assert found == [("a", [2]), ("b", [1, 2])]
+
+
+def test_pages_of_a_tag(database: Database) -> None:
+    with database.transaction() as session:
+        for number in range(7):
+            put(session, f"n{number}", str(number), tags=["odd" if number % 2 else "even", "all"])
+    with database.read() as session:
+        first = catalogue.list_modules(session, tag="even", limit=3)
+        second = catalogue.list_modules(session, tag="even", limit=3, cursor=first.next)
+    assert [module.name for page in (first, second) for module in page.items] == ["n6", "n4", "n2", "n0"]
+    assert second.next is None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_no_list_looks_at_all_names(database: Database) -> None:
+    with database.transaction() as session:
+        put(session, "cat", tags=["pet"])
+
+    def look() -> None:
+        with database.read() as session:
+            assert names(session, tag="pet") == names(session, kind="category") == ["cat"]
+            catalogue.list_versions(session, "cat")
+
+    found = plans(database, look)
+    assert len(found) > 5
+    assert [plan for plan in found if "SCAN modules" in plan or "SCAN versions" in plan] == []
+    assert [plan for plan in found if "modules" in plan and "TEMP B-TREE" in plan] == []
+
+
+def test_versions_are_counted_once(database: Database) -> None:
+    """Also where a process that does not know the count publishes meanwhile."""
+    with database.transaction() as session:
+        for text in "123":
+            put(session, "cat", text)
+        catalogue.delete_version(session, "cat:2")
+    asked: list[str] = []
+
+    def look() -> tuple[int, int | None]:
+        with database.read() as session:
+            (found,) = catalogue.list_modules(session).items
+            return found.versions, found.latest
+
+    event.listen(database.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+    assert look() == (2, 3)
+    assert [statement for statement in asked if "count(" in statement] == []
+    with database.transaction() as session:
+        module = catalogue.get_module(session, "cat")
+        put(session, "cat", "4")
+        catalogue.yank(session, "cat:4", "bad")
+        module.version_count, module.counted_to = 2, 3
+    assert look() == (3, 3)
