@@ -132,8 +132,14 @@ class EventHub:
             return jobs.events_after(session, job_id, seq, PAGE)
 
     def _read_all(self, watched: list[tuple[str, int]]) -> dict[str, list[JobEvent]]:
+        """The new events of all watched jobs: one look at which have some, as most have none."""
         with self._database.read() as session:
-            return {job_id: jobs.events_after(session, job_id, seq, PAGE) for job_id, seq in watched}
+            there = jobs.numbers_of(session, [job_id for job_id, _ in watched])
+            return {
+                job_id: jobs.events_after(session, job_id, seq, PAGE)
+                for job_id, seq in watched
+                if there.get(job_id, 0) > seq
+            }
 
 
 def is_final(event: JobEvent) -> bool:

@@ -4,7 +4,17 @@ queued -> running -> succeeded | failed | cancelled, and back to queued by a req
 under its attempt: after another one has taken the job, what it writes reaches nothing.
 """
 
-from registry.jobs.asking import counts, events_after, job_out, largest_queued, list_jobs, request_cancel, retry, submit
+from registry.jobs.asking import (
+    counts,
+    events_after,
+    job_out,
+    largest_queued,
+    list_jobs,
+    numbers_of,
+    request_cancel,
+    retry,
+    submit,
+)
 from registry.jobs.rows import get
 from registry.jobs.working import (
     MAX_CRASHES,
@@ -42,6 +52,7 @@ __all__ = [
     "job_out",
     "largest_queued",
     "list_jobs",
+    "numbers_of",
     "progress",
     "request_cancel",
     "requeue",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from app.deps import Service
 from app.events import TAIL, EventHub
@@ -215,3 +216,19 @@ def _until(true: Any, timeout_s: float = 10) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_poll_asks_once_however_many_jobs_are_watched(service: Service) -> None:
+    running = [Running(service) for _ in range(20)]
+    hub, asked = EventHub(service.database), list[str]()
+    watched = [(each.id, 2) for each in running]
+    running[3].progress(1)
+
+    def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement.split(maxsplit=1)[0])
+
+    event.listen(service.database.engine, "before_cursor_execute", listen)
+    found = hub._read_all(watched)
+    event.remove(service.database.engine, "before_cursor_execute", listen)
+    assert {job: [each.data for each in events] for job, events in found.items()} == {running[3].id: [{"step": 1}]}
+    assert asked.count("SELECT") == 2
