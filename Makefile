@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/result
 
 bench-serving: venv  ## Our inference server beside five others; writes docs/results/serving.* (half an hour; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.serving $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(ARGS)
+
+bench-registry: venv  ## The registry under load, beside floors and MLflow; writes docs/results/registry.* (a quarter of an hour; resumes; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.registry $(ARGS)
 
 format: venv  ## Format the source
 	$(BIN)/ruff format .

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ class Kept:
     Args:
         path: of the JSON file.
         command: that writes it.
+        packages: of ours, whose versions are written down.
     """
 
-    def __init__(self, path: Path, command: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, command: str, packages: Sequence[str] = OURS) -> None:
+        self.path, self.packages = path, packages
         self.known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self.known |= {"command": command}
         for part in ("cells", "versions", "left_out"):
@@ -36,7 +38,7 @@ class Kept:
         """Keep a cell, at once and whole."""
         self.known["cells"][name] = cell
         self.known["machine"] = machine()
-        self.versions("ours", versions())
+        self.versions("ours", versions(self.packages))
         write_whole(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
 
     def versions(self, name: str, found: dict[str, str]) -> None:
@@ -47,10 +49,10 @@ class Kept:
         self.known["left_out"][name] = reason
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
     """Of what our server runs on, as far as it is installed."""
     found = {"python": platform.python_version()}
-    for package in OURS:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -107,16 +107,24 @@ class Connection:
 class Load:
     """A run of a plan against one server."""
 
+    good: frozenset[bytes] = frozenset({b"200"})
+    """The statuses that count as an answer."""
+
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
-        self.requests, self.expected = requests_of(plan)
-        self.order = np.random.default_rng(plan["seed"]).integers(0, len(self.requests), 1 << 16).tolist()
+        self.requests, self.expected, self.order = self.prepared(plan)
         self.sent = self.answered = self.checked = self.reconnects = 0
         self.bad: dict[str, int] = {}
         self.done: list[tuple[float, float, float]] = []
         """Of each answered request: due, sent, answered."""
         self.poll = select.epoll()
         self.connections: dict[int, Connection] = {}
+
+    def prepared(self, plan: dict[str, Any]) -> tuple[list[bytes], list[Any], list[int]]:
+        """Every request, what answers it, and the order in which they are sent, again and again."""
+        requests, expected = requests_of(plan)
+        order = np.random.default_rng(plan["seed"]).integers(0, len(requests), 1 << 16)
+        return requests, expected, order.tolist()
 
     def connect(self) -> Connection:
         made = Connection(self.plan["port"])
@@ -155,7 +163,7 @@ class Load:
         kind, connection.kind = connection.kind, -1
         head, body = reply
         status = head[9:12]
-        if status != b"200":
+        if status not in self.good:
             self._count_bad(f"{status.decode()} {body[:200].decode(errors='replace')}")
         elif self.plan.get("checked", True) and self.answered % CHECK_EACH == 1:
             self._check(kind, head, body)

@@ -1,0 +1,1 @@
+"""The registry under load, beside floors and a peer (`make bench-registry`)."""
