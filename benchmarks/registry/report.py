@@ -36,7 +36,14 @@ cannot be under half of that. Memory: what the API's processes grew by, over the
 - *Jobs.* A collection that only counts, in an empty store. *Claimed and finished*: two transactions a job, by one process that does nothing else. \
 *At once*: 200 jobs that real workers (`python -m worker`) do; *taken after*: from the commit of a job that comes alone to its claim. Workers share the cores."""
 
-WHY = ""
+WHY = """\
+- *1, uploads.* The floor reads into one buffer and never gives it away. In our server each piece of a body is made anew by the event loop, goes through \
+the HTTP parser and the queue between protocol and application, and is hashed and written in another thread; of a small file, routing, checks of headers \
+and the answer are most of the time. Needed: a reader of bodies that bypasses uvicorn's queue.
+- *2, metadata.* Both servers are of the same kind: Python, SQLAlchemy's ORM, one process behind the global lock. Ours reads a manifest and facts with each \
+version, checks and writes them out again, and asks PostgreSQL for the name, the version and the aliases one after the other, in a transaction of its own; \
+a change also writes history and audit log and locks the name. Needed: one statement for a reference, and answers made of the stored JSON without its \
+models."""
 
 
 def write(kept: Kept, folder: Path) -> None:
