@@ -60,7 +60,7 @@ bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/result
 bench-serving: venv  ## Our inference server beside five others; writes docs/results/serving.* (half an hour; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.serving $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(ARGS)
 
-bench-registry: venv  ## The registry under load, beside floors and MLflow; writes docs/results/registry.* (a quarter of an hour; resumes; ARGS=--quick: minutes)
+bench-registry: venv  ## The registry under load, beside floors and MLflow; writes docs/results/registry.* (20 minutes; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.registry $(ARGS)
 
 format: venv  ## Format the source

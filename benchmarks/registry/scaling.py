@@ -19,7 +19,7 @@ from registry.db import Database
 
 FEW, MANY, MANY_QUICK = 1_000, 100_000, 20_000
 CONNECTIONS = 2
-SECONDS = 2.0
+SECONDS = 1.5
 ASKED = 500
 
 
