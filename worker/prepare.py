@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from graftery.errors import GrafteryError, Unavailable
+from graftery.errors import GrafteryError, StoreError, Unavailable
 from registry import catalogue, jobs
 from worker.bench import Bench
 from worker.certificates import sharing
@@ -53,13 +53,15 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
 def patiently(
     part: Callable[[], _Result], lease: Lease, stopping: threading.Event, patience_s: float = _PATIENCE_S
 ) -> _Result:
-    """Do `part`; where the database or the store does not answer, try again for a while."""
+    """Do `part`; where the database or the store does not answer, or has no room, try again for a while."""
     until = time.monotonic() + patience_s
     while True:
         try:
             return part()
-        except Unavailable:
-            if lease.lost or time.monotonic() > until or stopping.wait(_RETRY_S):
+        except (Unavailable, StoreError) as error:
+            # A job's outcome is worth waiting for: `collect`, or somebody who makes room, may be at work.
+            passes = isinstance(error, Unavailable) or error.code == "store_full"
+            if not passes or lease.lost or time.monotonic() > until or stopping.wait(_RETRY_S):
                 raise
 
 

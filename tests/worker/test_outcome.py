@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from graftery.errors import Unavailable
+from graftery.errors import StoreError, Unavailable
 from registry import catalogue, jobs
+from registry.store import Blob
 from tests.support.processes import meanwhile
 from tests.support.workplace import Workplace
 from worker import outcome
@@ -100,6 +103,39 @@ def test_the_database_may_blink_when_the_outcome_is_written(
     monkeypatch.setattr(jobs, "finish", blink)
     run_next(bench)
     assert place.job(job_id).state == "succeeded" and place.versions_of("net") == ["net:1"]
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_no_outcome(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit()
+    full = [StoreError("The disk is full", code="store_full")]
+    put_file = place.store.put_file
+
+    def crowded(path: Path) -> Blob:
+        if full:
+            raise full.pop()
+        return put_file(path)
+
+    monkeypatch.setattr(place.store, "put_file", crowded)
+    run_next(bench)
+    assert not full and place.job(job_id).state == "succeeded"
+
+
+def test_bytes_that_do_not_verify_are_not_waited_for(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit()
+    asked: list[Path] = []
+
+    def broken(path: Path) -> Blob:
+        asked.append(path)
+        raise StoreError("they have another digest")
+
+    monkeypatch.setattr(place.store, "put_file", broken)
+    run_next(bench)
+    error = place.job(job_id).error
+    assert error is not None and error.code == "store_corrupt" and len(asked) == 1
 
 
 def test_a_name_that_was_taken_meanwhile_fails_the_job(bench: Bench, place: Workplace) -> None:
