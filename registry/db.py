@@ -82,9 +82,16 @@ class Database:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock over all processes that use this database. It ends with the process."""
-        with _file_lock(self.url, name) if self.is_sqlite else _advisory_lock(self.engine, name):
-            yield
+        """Hold a lock over all processes that use this database. It ends with the process, or with its connection.
+
+        Raises:
+            Unavailable: the database did not answer, or not until the end.
+        """
+        try:
+            with _file_lock(self.url, name) if self.is_sqlite else _advisory_lock(self.engine, name):
+                yield
+        except (DBAPIError, PoolTimeout) as error:
+            raise _unavailable(error) from error
 
     def dispose(self) -> None:
         """Close the pooled connections."""

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import structlog
 
-from graftery.errors import GrafteryError
+from graftery.errors import GrafteryError, Unavailable
 from registry import jobs
 from registry.collect import collect
 from worker.bench import SCRATCH_PREFIX, Bench
 from worker.lease import Lease
-from worker.outcome import Ending, deliver, write_down
+from worker.outcome import LOST, Ending, deliver, write_down
 from worker.prepare import patiently, prepare
 from worker.process import Child, ChildDied
 from worker.reports import Advanced, Done, Failed, Saved
@@ -54,20 +54,25 @@ def run_next(bench: Bench) -> bool:
 def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> None:
     log.info("job_started", kind=claim.kind)
     started = time.monotonic()
-    ending = _guarded(lambda: _attempt(bench, claim, lease, scratch))
+    ending = _guarded(bench, lease, lambda: _attempt(bench, claim, lease, scratch))
     if ending.way == "done":
         made, seconds = ending.made, time.monotonic() - started
-        ending = _guarded(lambda: deliver(bench, claim, lease, made, seconds))
+        ending = _guarded(bench, lease, lambda: deliver(bench, claim, lease, made, seconds))
     if ending.way not in ("done", "lost"):
         write_down(bench, claim, lease, ending)
     log.info("job_ended", way=ending.way, message=ending.message or None, seconds=round(time.monotonic() - started, 2))
 
 
-def _guarded(part: Callable[[], Ending]) -> Ending:
+def _guarded(bench: Bench, lease: Lease, part: Callable[[], Ending]) -> Ending:
     """Any error becomes an ending: the worker goes on."""
     try:
         return part()
     except GrafteryError as error:
+        # Who had to give up waiting is not told what became of the job: that is for the next attempt to find out.
+        if isinstance(error, Unavailable) and lease.lost:
+            return LOST
+        if isinstance(error, Unavailable) and bench.stopping.is_set():
+            return Ending("stopped")
         return Ending("failed", code=error.code, message=str(error))
     except Exception as error:
         log.exception("attempt_failed")
@@ -77,7 +82,9 @@ def _guarded(part: Callable[[], Ending]) -> Ending:
 def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> Ending:
     if claim.kind == "collect":
         grace_s, dry_run = bench.settings.collect_grace_s, bool(claim.request.get("dry_run"))
-        return Ending("done", made=collect(bench.database, bench.store, grace_s, dry_run))
+        # Begun again from the start: what was freed stays freed.
+        freed = patiently(lambda: collect(bench.database, bench.store, grace_s, dry_run), lease, bench.stopping)
+        return Ending("done", made=freed)
     order = patiently(lambda: prepare(bench, claim, scratch), lease, bench.stopping)
     try:
         child = bench.warm_child()
@@ -94,7 +101,7 @@ def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> En
 def _follow(bench: Bench, claim: jobs.Claim, lease: Lease, child: Child) -> Ending:
     while True:
         if lease.lost:
-            return Ending("lost", message="another worker may have the job")
+            return LOST
         if lease.cancel:
             return Ending("cancelled")
         if bench.stopping.is_set():

@@ -168,6 +168,18 @@ def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path, monkeypatch: 
             assert reader.scalar(text("SELECT count(*) FROM t")) == 0
 
 
+def test_a_lock_whose_connection_breaks_is_unavailable(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with pytest.raises(Unavailable), database.lock("test"), database.read() as session:
+        session.execute(text(others))
+    with database.lock("test"):
+        database.dispose()
+    unreachable = Database("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable), unreachable.lock("test"):
+        pass
+
+
 def test_a_lock_is_held_by_one(database: Database) -> None:
     inside: list[int] = []
 

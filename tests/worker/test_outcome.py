@@ -10,9 +10,10 @@ from graftery.errors import StoreError, Unavailable
 from registry import catalogue, jobs
 from registry.store import Blob
 from tests.support.processes import meanwhile
-from tests.support.workplace import Workplace
+from tests.support.workplace import SQLITE, Workplace
 from worker import outcome
 from worker.bench import Bench
+from worker.lease import Lease
 from worker.parent import run_next
 
 
@@ -103,6 +104,27 @@ def test_the_database_may_blink_when_the_outcome_is_written(
     monkeypatch.setattr(jobs, "finish", blink)
     run_next(bench)
     assert place.job(job_id).state == "succeeded" and place.versions_of("net") == ["net:1"]
+
+
+@SQLITE
+@pytest.mark.parametrize(("ends", "state"), [("lease", "running"), ("worker", "queued")])
+def test_a_database_that_is_away_until_the_end_fails_no_job(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch, ends: str, state: str
+) -> None:
+    """The lease or the worker ends before the database is back: the job is another attempt's to go on with."""
+    job_id = place.submit()
+
+    def away(*_: object) -> None:
+        if ends == "lease":
+            monkeypatch.setattr(Lease, "lost", True)
+        else:
+            bench.stopping.set()
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(outcome, "publish", away)
+    run_next(bench)
+    job = place.job(job_id)
+    assert (job.state, job.error) == (state, None)
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_no_outcome(

@@ -163,6 +163,24 @@ def test_collect_runs_without_a_child(bench: Bench, place: Workplace) -> None:
     assert bench.child is None
 
 
+def test_the_database_may_blink_while_bytes_are_collected(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blinks = [Unavailable("no answer")]
+    collect = parent.collect
+
+    def blink(*arguments: object) -> dict[str, int | bool]:
+        if blinks:
+            raise blinks.pop()
+        return collect(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parent, "collect", blink)
+    with place.database.transaction() as session:
+        job_id = jobs.submit(session, kind="collect", request={}, pinned={}).id
+    run_next(bench)
+    assert not blinks and place.job(job_id).state == "succeeded"
+
+
 def test_an_error_of_our_own_fails_the_job(bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("our own")
