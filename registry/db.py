@@ -20,6 +20,7 @@ from graftery.errors import Conflict, Unavailable
 from registry.settings import Settings
 
 BUSY_TIMEOUT_S = 30
+SILENT_S = 90
 # Connections to PostgreSQL that a process keeps. Those beyond are closed after each use, which costs PostgreSQL a process
 # each time. Both together, times the processes of a deployment, are to stay under its max_connections (100).
 KEPT_CONNECTIONS, SPARE_CONNECTIONS = 16, 4
@@ -76,6 +77,8 @@ class Database:
         engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         try:
             with Session(engine, expire_on_commit=False) as session:
+                if not self.is_sqlite:
+                    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 yield session
         except (DBAPIError, PoolTimeout) as error:
             raise _unavailable(error) from error
@@ -168,13 +171,16 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql_engine(url: URL) -> Engine:
+    # A client that stands still in a transaction, or whose host is gone without a word, must not keep its rows locked.
+    options = f"-c idle_in_transaction_session_timeout={SILENT_S * 1000}"
+    arguments = {"connect_timeout": 10, "options": " ".join(filter(None, (url.query.get("options"), options)))}
     return create_engine(
         url,
         pool_size=KEPT_CONNECTIONS,
         max_overflow=SPARE_CONNECTIONS,
         pool_pre_ping=True,
         json_serializer=dump_json,
-        connect_args={"connect_timeout": 10},
+        connect_args=arguments,
     )
 
 

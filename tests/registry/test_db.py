@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from graftery.errors import Conflict, Unavailable
@@ -166,6 +166,28 @@ def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path, monkeypatch: 
         writer.execute(text("INSERT INTO t VALUES (1)"))
         with database.read() as reader:
             assert reader.scalar(text("SELECT count(*) FROM t")) == 0
+
+
+def test_a_client_that_stands_still_keeps_no_row_locked(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was stopped in the middle of a heartbeat, or whose host died."""
+    monkeypatch.setattr(db_module, "SILENT_S", 1)
+    upgrade(Settings(database_url=postgres_url))
+    stopped, other = Database(postgres_url), Database(postgres_url)
+    with other.transaction() as session:
+        put(session, "cat")
+    with pytest.raises(Unavailable), stopped.transaction() as session:
+        session.execute(update(Module).values(description="never written"))
+        with other.transaction() as waiting:  # until the other's time is over
+            waiting.execute(text("SET LOCAL lock_timeout = '10s'"))
+            waiting.execute(update(Module).values(description="written"))
+        session.flush()
+    with other.read() as session:
+        assert session.scalars(select(Module.description)).all() == ["written"]
+    with stopped.snapshot() as session:
+        time.sleep(1.5)
+        assert session.scalars(select(Module.description)).all() == ["written"], "who only reads may take its time"
+    for each in (stopped, other):
+        each.dispose()
 
 
 def test_a_lock_whose_connection_breaks_is_unavailable(postgres_url: str) -> None:
