@@ -118,8 +118,8 @@ def running(folder: Path, port: int = 0, counts: Mapping[str, int] = COUNTS, **s
         settings: of our processes, by their names in lower case, over those of docker-compose.yml.
     """
     with _backing() as addresses:
-        port = port or _free_port()
-        cluster = Cluster(f"http://127.0.0.1:{port}", f"127.0.0.1:{_free_port()}", folder)
+        port = port or free_port()
+        cluster = Cluster(f"http://127.0.0.1:{port}", f"127.0.0.1:{free_port()}", folder)
         over = {f"GRAFTERY_{name.upper()}": value for name, value in settings.items()}
         try:
             _migrate(cluster, addresses, over)
@@ -172,10 +172,10 @@ def _migrate(cluster: Cluster, addresses: Mapping[str, str], over: Mapping[str, 
 def _add(cluster: Cluster, name: str, kind: str, addresses: Mapping[str, str], over: Mapping[str, str]) -> None:
     home = cluster.folder / name
     home.mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     environment = {**_environment(kind, addresses, home, over), "GRAFTERY_PORT": str(port)}
     if "GRAFTERY_GRPC_PORT" in environment:
-        environment["GRAFTERY_GRPC_PORT"] = str(_free_port())
+        environment["GRAFTERY_GRPC_PORT"] = str(free_port())
     at = f"http://127.0.0.1:{port}" if kind in _ANSWERING else None
     cluster.nodes[name] = Node(name, _command(kind), environment, home / "log", at)
     cluster.nodes[name].start()
@@ -214,7 +214,7 @@ def _await(condition: Callable[[], object], otherwise: str) -> None:
         time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

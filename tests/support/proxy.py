@@ -27,6 +27,7 @@ class Proxy:
         self.sent = 0
         self.on_bytes: Callable[[int], None] = lambda sent: None
         self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
 
     def lead_to(self, *urls: str) -> None:
         split = [urlsplit(url) for url in urls]
@@ -43,11 +44,29 @@ class Proxy:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
+    def cut(self) -> int:
+        """End every connection that is open now; how many."""
+        with self._lock:
+            cut = list(self._open)
+            for client in cut:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+        return len(cut)
+
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(next(self._targets)) as server:
-            back = threading.Thread(target=_pump, args=[server, client], daemon=True)
-            back.start()
-            self._forward(client, server)
+            with self._lock:
+                self._open.add(client)
+            try:
+                back = threading.Thread(target=_pump, args=[server, client], daemon=True)
+                back.start()
+                self._forward(client, server)
+            finally:
+                with self._lock:
+                    self._open.discard(client)
+                # Closing alone tells the server nothing while `back` reads.
+                with suppress(OSError):
+                    server.shutdown(socket.SHUT_WR)
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         passed = 0
@@ -60,7 +79,6 @@ class Proxy:
                 if self.cut_after is not None and passed >= self.cut_after:
                     self.cuts += 1
                     return
-        server.shutdown(socket.SHUT_WR)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
