@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from registry.buckets import BucketDriver
 from registry.drivers import Driver, FolderDriver, Stored, missing
 from registry.pieces import BucketPieces, FolderPieces, Kept, Piece, Pieces
 from registry.settings import Settings
+from registry.staging import age_s, in_use, is_in_use
 
 CHUNK_BYTES = 1024 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -132,7 +132,8 @@ class Store:
             handle, name = tempfile.mkstemp(dir=self.staging)
         staging = Staging(Path(name), os.fdopen(handle, "wb"), self._driver, self._free_bytes)
         try:
-            yield staging
+            with in_use(staging.path):
+                yield staging
         finally:
             staging.discard()
 
@@ -182,7 +183,7 @@ class Store:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty folder on the staging disk for files that are made on the way in; gone afterwards."""
-        with _full_is_an_error(), tempfile.TemporaryDirectory(dir=self.staging) as folder:
+        with _full_is_an_error(), tempfile.TemporaryDirectory(dir=self.staging) as folder, in_use(Path(folder)):
             yield Path(folder)
 
     def put_bytes(self, data: bytes) -> Blob:
@@ -246,21 +247,15 @@ class Store:
         return self._driver.stored()
 
     def sweep(self, older_than_s: float) -> int:
-        """Remove staged files (and local copies) that nobody wrote or asked for within `older_than_s`; how many."""
-        old = [path for path in (*self.staging.iterdir(), *self._driver.copies()) if _age_s(path) > older_than_s]
+        """Remove staged files (and local copies) that nobody uses, wrote or asked for within `older_than_s`; how many."""
+        there = (*self.staging.iterdir(), *self._driver.copies())
+        old = [path for path in there if age_s(path) > older_than_s and not is_in_use(path)]
         for path in old:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
         return len(old)
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:  # published or removed meanwhile
-        return float("-inf")
 
 
 def require_free(folder: Path, size_bytes: int) -> None:

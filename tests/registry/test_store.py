@@ -212,6 +212,18 @@ def test_sweep_takes_only_what_is_old(store: Store) -> None:
     assert store.exists(kept)
 
 
+def test_sweep_leaves_what_is_in_use_however_old_it_is(store: Store) -> None:
+    """A file that waits for its check for longer than the grace time."""
+    with store.stage() as staging, store.scratch() as folder:
+        staging.write(DATA)
+        staging.finish()
+        (folder / "part").write_bytes(b"a part")
+        for path in (staging.path, folder):
+            os.utime(path, (time.time() - 7200,) * 2)
+        assert store.sweep(3600) == 0
+        assert (folder / "part").exists() and staging.publish().digest == digest_of(DATA)
+
+
 def test_many_store_the_same_at_once(store: Store) -> None:
     blobs = in_threads(lambda _: store.put_bytes(DATA), 6)
     assert set(blobs) == {Blob(digest_of(DATA), len(DATA))}
