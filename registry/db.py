@@ -172,8 +172,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _postgresql_engine(url: URL) -> Engine:
     # A client that stands still in a transaction, or whose host is gone without a word, must not keep its rows locked.
-    options = f"-c idle_in_transaction_session_timeout={SILENT_S * 1000}"
-    arguments = {"connect_timeout": 10, "options": " ".join(filter(None, (url.query.get("options"), options)))}
+    options = [*url.normalized_query.get("options", ()), f"-c idle_in_transaction_session_timeout={SILENT_S * 1000}"]
+    arguments = {"connect_timeout": 10, "options": " ".join(options)}
     return create_engine(
         url,
         pool_size=KEPT_CONNECTIONS,

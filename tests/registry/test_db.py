@@ -168,6 +168,15 @@ def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path, monkeypatch: 
             assert reader.scalar(text("SELECT count(*) FROM t")) == 0
 
 
+def test_options_of_the_url_are_kept(postgres_url: str) -> None:
+    mark = "&" if "?" in postgres_url else "?"
+    database = Database(f"{postgres_url}{mark}options=-c%20lock_timeout%3D1234")
+    with database.read() as session:
+        assert session.scalar(text("SHOW lock_timeout")) == "1234ms"
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "90s"
+    database.dispose()
+
+
 def test_a_client_that_stands_still_keeps_no_row_locked(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was stopped in the middle of a heartbeat, or whose host died."""
     monkeypatch.setattr(db_module, "SILENT_S", 1)
