@@ -21,6 +21,7 @@ from graftery import compose
 from graftery.client.http import Client
 from graftery.client.tensors import decode, encode
 from graftery.errors import GrafteryError
+from registry.store import Store
 from tests.faults.asking import Asker, expect, guarded
 from tests.faults.record import Trial
 from tests.support import files
@@ -31,7 +32,10 @@ _ENDED = {"succeeded", "failed", "cancelled"}
 
 
 def prepare(trial: Trial) -> None:
-    """What transplants join, and what the teacher's network answers, before anything dies."""
+    """What transplants join, and what the teacher's network answers, before anything dies; and what a crash leaves."""
+    store = Store(trial.site.settings)
+    store.put_bytes(b"bytes of a publish that never came to its row")
+    (store.staging / "of-a-process-that-died").write_bytes(b"half a body")
     with Client(trial.site.api) as client:
         client.push("shared-is", files.parts(seed=1)[1])
         client.push_teacher("new", files.teacher(seed=2), cut=files.CUT)
@@ -138,6 +142,7 @@ def _transplants(trial: Trial) -> None:
                 answer = asker.until("cancel", "POST", f"/v1/jobs/{job}/cancel")
                 if expect(trial, "cancel", answer, 200, 409) and answer.status_code == 200:
                     trial.record.cancelled.add(seed)
+        trial.record.faults_over.wait()
         while waiting:
             waiting = _await_some(trial, asker, waiting)
 
@@ -158,7 +163,11 @@ def _submit(trial: Trial, asker: Asker, seed: int, *, sure: bool) -> str | None:
 def _await_some(trial: Trial, asker: Asker, waiting: list[str]) -> list[str]:
     time.sleep(0.1)
     still = _still(asker, waiting)
-    trial.record.ended += len(waiting) - len(still)
+    if len(still) < len(waiting):
+        trial.record.ended += len(waiting) - len(still)
+        trial.record.ended_at = time.monotonic()
+    if time.monotonic() - trial.record.ended_at > trial.size.calm_s:
+        raise TimeoutError(f"none of the jobs {still} ends")
     return still
 
 

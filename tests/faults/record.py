@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ class Record:
         uploads: name to the digest that a 201 or a 200 named; `dropped`: names whose version was deleted since.
         unsure: names whose upload was sent once, and the reply lost.
         answers: what came of requests, for the count at the end.
-        ended: how many of the transplants have ended.
+        ended: how many of the transplants have ended, the last of them at `ended_at`.
         wrong: answers that must not be, whatever dies.
         zombies: job and attempt that a stopped worker had.
     """
@@ -36,6 +37,7 @@ class Record:
     answers: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     ended: int = 0
+    ended_at: float = field(default_factory=time.monotonic)
     wrong: list[str] = field(default_factory=list)
     zombies: list[tuple[str, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -73,6 +75,8 @@ class Size:
     """Other than kills."""
     pause_s: tuple[float, float]
     """Between two faults, at least."""
+    calm_s: float
+    """In which a job ends at least; and all of it, when the faults are over."""
     patience_s: float
     """How long a fault waits for the jobs that are to have ended before it."""
 

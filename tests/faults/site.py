@@ -170,7 +170,9 @@ def _ours(postgres: Postgres, proxies: Mapping[str, Proxy], disk: Disk) -> dict[
 
 def _settings(postgres: Postgres, disk: Disk, home: Path) -> Settings:
     """What the test itself looks with: past the proxies."""
-    return Settings(home=home, database_url=postgres.url(postgres.port), store_url=f"file://{disk.folder}")
+    return Settings(
+        home=home, database_url=postgres.url(postgres.port), store_url=f"file://{disk.folder}", free_bytes=0
+    )
 
 
 def _environment(kind: str, home: Path, over: Mapping[str, str]) -> dict[str, str]:

@@ -42,6 +42,7 @@ SHORT = Size(
     faults=10,
     pause_s=(0.2, 0.7),
     patience_s=2,
+    calm_s=40,
 )
 LONG = Size(
     jobs=200,
@@ -54,10 +55,10 @@ LONG = Size(
     faults=50,
     pause_s=(0.5, 3.0),
     patience_s=60,
+    calm_s=240,
 )
 COUNTS = {"api": 2, "inference": 2, "worker": 3} if WHOLE else {"api": 1, "inference": 1, "worker": 3}
 RUNNER = "worker.transplanting" if WHOLE else "tests.support.busy_child"
-_CALM_S = 240.0 if WHOLE else 40.0
 
 
 def _settings(size: Size) -> dict[str, str]:
@@ -99,14 +100,16 @@ def _break_things(trial: Trial, database: Database) -> None:
 
 def _calm(trial: Trial, database: Database) -> None:
     """Wait until every part runs and every job has ended; then collect what nothing names."""
-    assert eventually(trial.site.ready, _CALM_S), f"not all are ready again: see the logs in {trial.site.home}"
+    assert eventually(trial.site.ready, trial.size.calm_s), (
+        f"not all are ready again: see the logs in {trial.site.home}"
+    )
 
     def over() -> bool:
         with database.read() as session:
             counts = jobs.counts(session)
             return not counts.get("queued") and not counts.get("running")
 
-    assert eventually(over, _CALM_S), "some jobs do not end"
+    assert eventually(over, trial.size.calm_s), "some jobs do not end"
     time.sleep(trial.size.grace_s + 0.5)
     freed = driver.collected(trial)
     trial.record.answers["bytes that collect freed at the end"] += freed["freed"]
