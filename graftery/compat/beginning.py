@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from graftery.compat.groups import Group
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, check_apart, check_common
-from graftery.errors import Misfit, RecipeRefused
-from graftery.module.meaning import COMMON
+from graftery.errors import Misfit, RecipeRefused, SamplesRefused
+from graftery.module.meaning import COMMON, ROTATION
 from graftery.spec.recipes import CompatRecipe
 
 
@@ -21,7 +21,7 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
     Raises:
         Misfit: `shape_mismatch`.
         RecipeRefused: `common_classes`, `group_untrained`.
-        SamplesRefused: `samples_overlap`.
+        SamplesRefused: `samples_overlap`; `samples_missing`, no loss would learn from images without labels.
     """
     if group.heads and incremental is not None and incremental != group.trained:
         state, other = (
@@ -39,8 +39,22 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
             raise Misfit(f"images of {task.name} are {shape}, the group's are {list(group.spec.image.shape[1:])}")
         if group.cut is not None and group.initial and task.design.cut != group.cut:
             raise Misfit(f"{task.name} is cut at {task.design.cut}, the group at {group.cut}")
-        if COMMON in group.heads:
+        if COMMON in group.heads and task.labelled:
             check_common(task, group.spec.common)
+    _check_learning(tasks, group)
+
+
+def _check_learning(tasks: Sequence[Task], group: Group) -> None:
+    """Refuse images without labels where nothing is learned from them, or where a shared head needs labels and has none."""
+    unlabelled = [task.name for task in tasks if not task.labelled]
+    if unlabelled and ROTATION not in group.heads:
+        raise SamplesRefused(
+            f"task {unlabelled[0]} has no labels, and the group's methods {list(group.spec.methods)} learn nothing without",
+            code="samples_missing",
+            hint="RP does: found a group that has it",
+        )
+    if COMMON in group.heads and not group.trained and len(unlabelled) == len(tasks):
+        raise SamplesRefused("DCC's shared head is learned from labels, but no task has any", code="samples_missing")
 
 
 def begun(task: Task, group: Group, recipe: CompatRecipe) -> Split:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import nn
-
 from graftery.compat.groups import Group
 from graftery.compat.recombination import above, accuracy, chance_of
+from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task
+from graftery.data import SampleSet
 from graftery.errors import TrainingFailed
 from graftery.module import ModuleFile, cut, trace
 from graftery.spec.manifest import OutputMeaning, Parent
@@ -19,40 +19,46 @@ class Member:
     """A network of a group.
 
     Args:
-        net: the whole network; its parents name the group.
+        net: the whole network; its parents name the group. None where the task has no labels.
         extractor: category module, from images to features.
-        head: task module, from features to logits.
+        head: task module, from features to logits. None where the task has no labels.
         accuracy: on the task's test images, from 0 to 1; None where it has none.
     """
 
-    net: ModuleFile
+    net: ModuleFile | None
     extractor: ModuleFile
-    head: ModuleFile
+    head: ModuleFile | None
     accuracy: float | None = None
 
 
-def member_of(task: Task, net: nn.Module, group: Group) -> Member:
+def member_of(task: Task, split: Split, group: Group) -> Member:
     """A trained network as files that carry the group's digest.
 
     Raises:
         TrainingFailed: `at_chance`, with what it reached.
     """
+    images, prepared = task.train.x[:2].float(), group.file.manifest.preprocessing
+    if not task.labelled:
+        alone = trace(split.extractor, images, kind="category", preprocessing=prepared)
+        return Member(None, _of_group(alone, group), None)
     meaning = {task.name: OutputMeaning(semantics="classification", class_names=task.classes)}
-    prepared = group.file.manifest.preprocessing
-    traced = trace(net, task.train.x[:2].float(), outputs=meaning, preprocessing=prepared)
-    parents = (Parent(role="group", digest=group.file.digest),)
-    file = replace(traced, manifest=traced.manifest.model_copy(update={"parents": parents}))
+    file = _of_group(trace(split.net, images, outputs=meaning, preprocessing=prepared), group)
     extractor, heads = cut(file, task.design.cut)
-    member = Member(file, extractor, heads[task.name])
-    return member if task.test is None else replace(member, accuracy=_own_accuracy(task, member))
+    head = heads[task.name]
+    reached = None if task.test is None else _own_accuracy(task.name, extractor, head, task.test)
+    return Member(file, extractor, head, reached)
 
 
-def _own_accuracy(task: Task, member: Member) -> float:
-    assert task.test is not None  # noqa: S101 - the caller has looked
-    reached, chance = accuracy(member.extractor, member.head, task.test), chance_of(task.test)
-    if not above(reached, chance, len(task.test)):
+def _of_group(file: ModuleFile, group: Group) -> ModuleFile:
+    parents = (Parent(role="group", digest=group.file.digest),)
+    return replace(file, manifest=file.manifest.model_copy(update={"parents": parents}))
+
+
+def _own_accuracy(name: str, extractor: ModuleFile, head: ModuleFile, test: SampleSet) -> float:
+    reached, chance = accuracy(extractor, head, test), chance_of(test)
+    if not above(reached, chance, len(test)):
         raise TrainingFailed(
-            f"the network of {task.name} is right on {reached:.1%} of its test images, chance is {chance:.1%}",
+            f"the network of {name} is right on {reached:.1%} of its test images, chance is {chance:.1%}",
             code="at_chance",
             hint="train it longer, or at another learning rate",
         )

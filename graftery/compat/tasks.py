@@ -16,15 +16,18 @@ from graftery.compat.losses import NOT_COMMON
 from graftery.compat.splitting import Design
 from graftery.data import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.module.meaning import TURNS
 
 
 @dataclass(frozen=True)
 class Task:
     """A classification task, and how its network is built.
 
+    Without classes and labels it is images alone: their feature extractor learns from RP, and no head is learned.
+
     Args:
         name: also that of the network's output.
-        classes: K names, in the order of the logits; two names make one logit if `logits` is 1.
+        classes: K names, in the order of the logits; two names make one logit if `logits` is 1; none for images alone.
         train: preprocessed images with ids of these classes.
         design: builds the network; designs may differ between tasks.
         test: to measure on; None: nothing is measured.
@@ -42,6 +45,16 @@ class Task:
     logits: int | None = None
 
     def __post_init__(self) -> None:
+        if self.labelled:
+            self._check_labelled()
+        elif self.test is not None:
+            raise SamplesRefused(
+                f"task {self.name} has no labels: no head is learned, and nothing can be measured on its test images",
+                code="samples_missing",
+                hint="measure another task's head on its feature extractor",
+            )
+
+    def _check_labelled(self) -> None:
         if len(set(self.classes)) < max(2, len(self.classes)):
             raise SamplesRefused(
                 f"task {self.name} has the classes {list(self.classes)}: it needs two, each named once"
@@ -57,8 +70,13 @@ class Task:
             )
 
     @property
+    def labelled(self) -> bool:
+        """Whether there is anything but images."""
+        return bool(self.classes) or self.train.y is not None
+
+    @property
     def outputs(self) -> int:
-        return len(self.classes) if self.logits is None else self.logits
+        return (len(self.classes) or TURNS) if self.logits is None else self.logits
 
 
 def check_apart(tasks: Sequence[Task]) -> None:
@@ -107,7 +125,11 @@ def check_common(task: Task, common: Mapping[str, Sequence[str]]) -> None:
 def _check_labels(what: str, samples: SampleSet, classes: int) -> None:
     y = samples.y
     if y is None:
-        raise SamplesRefused(f"{what} has no labels", code="samples_missing")
+        raise SamplesRefused(
+            f"{what} has no labels",
+            code="samples_missing",
+            hint="give them; or name no classes, and only a feature extractor is learned, where the group has RP",
+        )
     if y.ndim != 1 or y.is_floating_point() or int(y.min()) < 0 or int(y.max()) >= classes:
         raise SamplesRefused(
             f"{what} has labels {y.dtype} {list(y.shape)}: ids from 0 to {classes - 1} are needed, [n]"

@@ -68,7 +68,7 @@ def train(
     they are the group's and frozen.
 
     Args:
-        tasks: any number. With IIW, of the group's architecture.
+        tasks: any number. With IIW, of the group's architecture. Of one without labels only the rotation term is there.
         group: of `found`, or of an earlier training.
         recipe: the steps; which losses there are is the group's.
         incremental: what is meant, refused where the group does not allow it; by default what it allows.
@@ -78,7 +78,7 @@ def train(
     Raises:
         RecipeRefused: `recipe_invalid`, `common_classes`, `group_untrained`.
         Misfit: `shape_mismatch`, `architecture_mismatch`.
-        SamplesRefused: `samples_overlap`, `samples_invalid`.
+        SamplesRefused: `samples_overlap`, `samples_invalid`, `samples_missing`.
         TrainingFailed: `diverged`, `at_chance`.
 
     Source: Gygli et al. 2021; what is reconstructed and what is ours: docs/methods/compat.md.
@@ -92,7 +92,7 @@ def train(
         with unchanged(*run.frozen):
             run.learn(loop.phase_of("train", {}))
         completed = run.completed()
-        members = {task.name: member_of(task, net.net, completed) for task, net in zip(tasks, run.nets, strict=True)}
+        members = {task.name: member_of(task, net, completed) for task, net in zip(tasks, run.nets, strict=True)}
     return Trained(members, completed.file, loop.history)
 
 
@@ -135,7 +135,8 @@ class _Run:
 
     @property
     def learned(self) -> dict[str, nn.Module]:
-        named = {task.name: net.net for task, net in zip(self.tasks, self.nets, strict=True)}
+        pairs = zip(self.tasks, self.nets, strict=True)
+        named = {task.name: net.net if task.labelled else net.extractor for task, net in pairs}
         return named | ({f"shared/{name}": head for name, head in self.shared.items()} if self.joint else {})
 
     def fingerprint(self, group: ModuleFile) -> str:
@@ -177,11 +178,14 @@ class _Run:
     def _terms_of(self, task: Task, net: Split, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
         images, labels = _drawn(task, recipe, step)
-        images, labels = placed(images, self.device, self.layout), labels.to(self.device)
+        images = placed(images, self.device, self.layout)
+        labels = None if labels is None else labels.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            features = net.extractor(images)
-            logits = {"own": net.head(features)}
-            if COMMON in self.shared:
+            # Without labels features are for the running statistics alone: turned images leave those as they are.
+            with torch.set_grad_enabled(labels is not None):
+                features = net.extractor(images)
+            logits = {} if labels is None else {"own": net.head(features)}
+            if labels is not None and COMMON in self.shared:
                 logits[COMMON] = self.shared[COMMON](features)
             if ROTATION in self.shared:
                 turns = torch.randint(
@@ -190,8 +194,8 @@ class _Run:
                 turns = turns.to(self.device)
                 with _statistics_kept(net.extractor):
                     logits[ROTATION] = self.shared[ROTATION](net.extractor(losses.turned(images, turns)))
-        terms = {"own": losses.own(logits["own"].float(), labels)}
-        if COMMON in logits:
+        terms = {} if labels is None else {"own": losses.own(logits["own"].float(), labels)}
+        if labels is not None and COMMON in logits:
             shown = common_labels(task, self.group.spec.common).to(self.device)[labels]
             terms[COMMON] = recipe.common_weight * losses.common(logits[COMMON].float(), shown)
         if ROTATION in logits:
@@ -221,8 +225,8 @@ class _Output(nn.Module):
         return output
 
 
-def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor]:
-    """The step's images, augmented, and labels. Each pass over the task is in an order of its own."""
+def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor | None]:
+    """The step's images, augmented, and labels, if there are any. Each pass over the task is in an order of its own."""
     count = len(task.train)
     size = min(recipe.batch, count)
     per_pass = count // size
@@ -230,8 +234,7 @@ def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor]
     rows = order[step % per_pass * size :][:size]
     random = generator(recipe.seed, f"augment/{task.name}", step)
     images = augment(task.train.x[rows].float(), recipe.augment, random)
-    assert task.train.y is not None  # noqa: S101 - a task has labels
-    return images, task.train.y[rows].long()
+    return images, None if task.train.y is None else task.train.y[rows].long()
 
 
 @contextmanager

@@ -36,6 +36,16 @@ def test_labels_that_are_not_of_the_tasks_classes_are_refused(
         _task(SampleSet(X, y), classes)
 
 
+def test_images_alone_are_a_task_on_which_nothing_is_measured() -> None:
+    images = _task(SampleSet(X), ())
+    assert not images.labelled
+    with pytest.raises(SamplesRefused, match="nothing can be measured") as refused:
+        _task(SampleSet(X), (), SampleSet(X + 10, torch.tensor([0, 1, 0, 1, 0, 1])))
+    assert refused.value.code == "samples_missing"
+    with pytest.raises(SamplesRefused, match="it needs two"):
+        _task(SampleSet(X, torch.tensor([0, 1, 0, 1, 0, 1])), ())
+
+
 def test_images_that_are_trained_and_measured_on_are_refused() -> None:
     y = torch.tensor([0, 1, 0, 1, 0, 1])
     with pytest.raises(SamplesRefused, match=r"2 images of t\.test are in t\.train") as refused:

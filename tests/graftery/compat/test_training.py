@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from graftery.compat import Design, Task, Trained, found, recombine, train
+from graftery.compat.recombination import above, accuracy, chance_of, check_group
 from graftery.data import SampleSet
-from graftery.errors import GrafteryError, Misfit, TrainingFailed
+from graftery.errors import GrafteryError, Misfit, SamplesRefused, TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Progress
+from graftery.spec.groups import group_of
 from graftery.spec.recipes import CompatRecipe
 from tests.support.compatible import COMMON, DESIGN, A, B, Net, images, task
 
@@ -174,3 +176,51 @@ def test_a_net_that_asks_how_its_maps_lie_can_be_trained() -> None:
     design = Design(_viewing, "lower")
     done = train([_few("a", A, design)], found(design, (), X), QUICK)
     assert set(done.members) == {"a"}
+
+
+def _images(name: str, classes: tuple[int, ...], most: int = 10_000) -> Task:
+    return Task(name, (), SampleSet(task(name, classes, most=most).train.x), DESIGN)
+
+
+def test_images_without_labels_give_an_extractor_that_heads_of_the_group_stand_on(trained: Trained) -> None:
+    """Of a task's own images: its head works on an extractor that has never seen a label."""
+    a = task("a", A)
+    later = train([_images("images", A)], trained.group, CompatRecipe(epochs=4), incremental=True)
+    member = later.members["images"]
+    assert (member.net, member.head, member.accuracy) == (None, None, None)
+    assert group_of(member.extractor.manifest) == trained.group.digest
+    head = trained.members["a"].head
+    assert head is not None and a.test is not None
+    check_group(member.extractor, head)
+    reached = accuracy(member.extractor, head, a.test)
+    assert above(reached, chance_of(a.test), len(a.test)), reached
+
+
+def test_images_without_labels_leave_the_other_tasks_as_they_are_where_nothing_is_shared() -> None:
+    """r is learned from both; with its loss at zero, the labelled task learns as if it were alone."""
+    recipe = QUICK.model_copy(update={"rotation_weight": 0.0})
+    group = found(DESIGN, ("RP",), X)
+    both = train([_few("a", A), _images("images", B, 96)], group, recipe)
+    alone = train([_few("a", A)], group, recipe)
+    for name, value in alone.members["a"].extractor.weights.items():
+        torch.testing.assert_close(value, both.members["a"].extractor.weights[name])
+
+
+def test_a_broken_training_on_images_alone_goes_on_to_the_same_bytes() -> None:
+    group = found(DESIGN, ("RP", "IIW"), X)
+    kept: list[Checkpoint] = []
+    tasks = [_few("a", A), _images("images", B, 96)]
+    told: list[Progress] = []
+    whole = train(tasks, group, QUICK, checkpoint=kept.append, checkpoint_s=0, progress=told.append)
+    again = train(tasks, group, QUICK, resume=kept[len(kept) // 2])
+    assert again.members["images"].extractor.digest == whole.members["images"].extractor.digest
+    assert set(told[-1].losses) == {"a/own", "a/rotation", "images/rotation"}
+
+
+@pytest.mark.parametrize(
+    ("methods", "says"), [(("DCC", "IIW"), "learn nothing without"), (("DCC", "RP"), "no task has any")]
+)
+def test_images_that_nothing_would_be_learned_from_are_refused(methods: tuple, says: str) -> None:
+    with pytest.raises(SamplesRefused, match=says) as refused:
+        train([_images("images", A, 96)], found(DESIGN, methods, X, common=COMMON), QUICK)
+    assert refused.value.code == "samples_missing"
