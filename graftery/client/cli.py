@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import backup, browse, change, keys, precheck, publish, use, verify, work
+from graftery.client.commands import backup, browse, change, compat, keys, precheck, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -55,6 +55,12 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "audit": keys.audit,
     },
 }
+COMPAT: dict[str, Callable[..., Any]] = {
+    "init": compat.init,
+    "train": compat.train,
+    "check": compat.check,
+    "matrix": compat.matrix,
+}
 KEYS: dict[str, Callable[..., Any]] = {
     "create": keys.create,
     "list": keys.list_keys,
@@ -91,11 +97,16 @@ def _application() -> typer.Typer:
     for panel, verbs in GROUPS.items():
         for name, verb in verbs.items():
             application.command(name, rich_help_panel=panel)(verb)
-    below = typer.Typer(no_args_is_help=True, help="Keys: who may do what.")
-    for name, verb in KEYS.items():
-        below.command(name)(verb)
-    application.add_typer(below, name="keys", rich_help_panel="The service")
+    _below(application, "compat", COMPAT, "Work", "Compatible components: train modules that join with no adapter.")
+    _below(application, "keys", KEYS, "The service", "Keys: who may do what.")
     return application
+
+
+def _below(application: typer.Typer, name: str, verbs: dict[str, Callable[..., Any]], panel: str, says: str) -> None:
+    below = typer.Typer(no_args_is_help=True, help=says)
+    for each, verb in verbs.items():
+        below.command(each)(verb)
+    application.add_typer(below, name=name, rich_help_panel=panel)
 
 
 def run(arguments: Sequence[str]) -> int:

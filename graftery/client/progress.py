@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +24,9 @@ from rich.progress import (
 from graftery.client.render import size
 from graftery.client.transfer import Progress as OnBytes
 from graftery.spec.wire import JobEvent, JobOut
+
+if TYPE_CHECKING:
+    from graftery.learning.loop import Progress as Training
 
 LINE_EVERY_S = 5.0
 """Without a terminal: at most one line in this time, besides first, last and changed ones."""
@@ -61,6 +65,18 @@ def jobs_view() -> Iterator[Callable[[list[JobOut]], None]]:
         return
     with _bars(console) as bars:
         yield _BarsOfJobs(bars)
+
+
+@contextmanager
+def training_view() -> Iterator[Callable[[Training], None]]:
+    """A callback for a training on this machine: a bar with its loss and the terms of it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _PlainTraining()
+        return
+    with _bars(console) as bars:
+        bar = bars.add_task("train", total=None, loss="")
+        yield lambda at: bars.update(bar, description=at.phase, completed=at.step, total=at.steps, loss=_terms(at))
 
 
 def _bars(console: Console) -> Progress:
@@ -106,6 +122,17 @@ class _PlainJob:
         if phase != self._phase or last or now - self._at >= LINE_EVERY_S:
             self._phase, self._at = phase, now
             _line(f"{phase} {data.get('step', 0)}/{data.get('steps', '?')} {_loss(data)}".rstrip())
+
+
+class _PlainTraining:
+    def __init__(self) -> None:
+        self._at = -math.inf
+
+    def __call__(self, at: Training) -> None:
+        now = time.monotonic()
+        if at.step == at.steps or now - self._at >= LINE_EVERY_S:
+            self._at = now
+            _line(f"{at.phase} {at.step}/{at.steps} {_terms(at)}")
 
 
 class _BarsOfJobs:
@@ -169,6 +196,16 @@ def _loss(data: Mapping[str, Any]) -> str:
     """The loss of a phase that has one."""
     loss = data.get("loss")
     return f"loss {loss:.4g}" if isinstance(loss, int | float) and data.get("phase") != "evaluate" else ""
+
+
+def _terms(at: Training) -> str:
+    """The loss, and what each kind of term (NAME/own, NAME/rotation, ...) adds to it over all tasks."""
+    sums: dict[str, float] = {}
+    for name, term in at.losses.items():
+        kind = name.rpartition("/")[2]
+        sums[kind] = sums.get(kind, 0.0) + term
+    parts = f" ({', '.join(f'{kind} {term:.4g}' for kind, term in sums.items())})" if len(sums) > 1 else ""
+    return f"loss {at.loss:.4g}{parts}"
 
 
 def _line(text: str) -> None:

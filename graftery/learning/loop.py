@@ -67,7 +67,10 @@ class Loop:
         """
         resume = self.resume
         if resume is not None and resume.fingerprint != self.fingerprint:
-            raise RecipeRefused("the checkpoint belongs to another recipe, other modules or other samples")
+            raise RecipeRefused(
+                "the checkpoint belongs to another recipe, other modules or other samples",
+                hint="go on with those that it was begun with, or without the checkpoint",
+            )
         here = resume is not None and resume.phase == phase and _images(resume.tensors) == _images(kept)
         return replace(self, phase=phase, kept=kept, resume=resume if here else None)
 

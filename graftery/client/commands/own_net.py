@@ -1,4 +1,4 @@
-"""`push --net`: the owner's own net, built by the owner's own code on the owner's machine.
+"""`--net`: the owner's own net, built by the owner's own code on the owner's machine.
 
 This is the only place where the client runs code that a command line names. What leaves the machine is the traced
 graph and the weights; the service never sees, and never runs, a line of it.
@@ -6,9 +6,10 @@ graph and the weights; the service never sees, and never runs, a line of it.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,20 +29,42 @@ def build(place: str, weights: Path | None) -> nn.Module:
     """The net at `package.module:name`: a net, or a function or class that gives one when it is called."""
     from torch import nn
 
+    found = _at(place)
+    net = _net(place, found if isinstance(found, nn.Module) else found())
+    if weights is not None:
+        _load_weights(net, weights)
+    return net.eval()
+
+
+def builder(place: str) -> Callable[[int], nn.Module]:
+    """The function or class at `package.module:name` that gives a net for a number of logits."""
+    found = _at(place)
+    try:
+        inspect.signature(found).bind(2)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(
+            f"--net {place} must be a function or class that takes the number of logits: {error}"
+        ) from error
+    return lambda logits: _net(place, found(logits))
+
+
+def _at(place: str) -> Any:
     module_name, _, attribute = place.partition(":")
     if not module_name or not attribute:
         raise typer.BadParameter(f"--net is written package.module:function, not {place!r}")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(import_module(module_name), attribute)
+        return getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise typer.BadParameter(f"--net {place}: {error}") from error
-    net = found if isinstance(found, nn.Module) else found()
-    if not isinstance(net, nn.Module):
-        raise typer.BadParameter(f"--net {place} gives a {type(net).__name__}, not a torch.nn.Module")
-    if weights is not None:
-        _load_weights(net, weights)
-    return net.eval()
+
+
+def _net(place: str, found: object) -> nn.Module:
+    from torch import nn
+
+    if not isinstance(found, nn.Module):
+        raise typer.BadParameter(f"--net {place} gives a {type(found).__name__}, not a torch.nn.Module")
+    return found
 
 
 def example_of(text: str) -> Tensor:
@@ -74,10 +97,15 @@ def trace_options(
     """The keyword arguments of `graftery.trace`, as far as they are given."""
     given = {
         "outputs": meanings(outputs, classes),
-        "preprocessing": preprocessing and _checked(Preprocessing, preprocessing, "--preprocessing"),
+        "preprocessing": preprocessing_of(preprocessing),
         "licence": licence,
     }
     return {key: value for key, value in given.items() if value is not None}
+
+
+def preprocessing_of(said: Any) -> Preprocessing | None:
+    """What `--preprocessing` says, as far as it says anything."""
+    return _checked(Preprocessing, said, "--preprocessing") if said else None
 
 
 def _checked(model: type[_Model], value: Any, option: str) -> _Model:

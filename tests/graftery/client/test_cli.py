@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftery.client.cli import GROUPS, run
+from graftery.client.cli import COMPAT, GROUPS, run
 from tests.support.scripted import Answer, Asked, Script, as_json, problem, scripted
 
 AT = "2026-01-02T03:04:05Z"
@@ -396,3 +396,4 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 def test_every_verb_is_documented() -> None:
     text = (Path(__file__).resolve().parents[3] / "docs/cli.md").read_text()
     assert set(VERBS) - set(re.findall(r"`([a-z]+)(?: |`)", text)) == set()
+    assert set(COMPAT) - set(re.findall(r"`compat ([a-z]+)(?: |`)", text)) == set()

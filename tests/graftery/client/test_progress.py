@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from graftery.client import progress
-from graftery.client.progress import job_view, transfer_bar
+from graftery.client.progress import job_view, training_view, transfer_bar
+from graftery.learning.loop import Progress
 from graftery.spec.wire import JobEvent
 
 
@@ -74,3 +75,21 @@ def test_on_a_terminal_each_phase_has_its_bar(terminal: io.StringIO, capsys: pyt
         report(1, 2)
     assert "push cat" in terminal.getvalue()
     assert capsys.readouterr().out == ""
+
+
+TERMS = {"a/own": 1.0, "b/own": 2.0, "a/rotation": 0.5, "b/rotation": 0.25}
+
+
+def test_a_training_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_view() as show:
+        for step in range(1, 101):
+            show(Progress("train", step, 100, 3.75, TERMS))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [f"train {step}/100 loss 3.75 (own 3, rotation 0.75)" for step in (1, 100)]
+
+
+def test_a_training_on_a_terminal_is_a_bar(terminal: io.StringIO) -> None:
+    with training_view() as show:
+        show(Progress("train", 5, 20, 3.75, TERMS))
+    assert "5/20" in terminal.getvalue() and "own 3, rotation 0.75" in terminal.getvalue()

@@ -11,7 +11,7 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from graftery.client.commands.own_net import build, example_of, meanings, trace_options
+from graftery.client.commands.own_net import build, builder, example_of, meanings, trace_options
 from graftery.spec.manifest import OutputMeaning, Preprocessing
 
 SOURCE = """
@@ -27,6 +27,12 @@ def build():
 ready = Net().train()
 
 def wrong():
+    return "a net"
+
+def of(logits):
+    return nn.Linear(3, logits)
+
+def words(logits):
     return "a net"
 """
 
@@ -46,6 +52,16 @@ def test_a_net_a_class_or_a_function(nets: str, attribute: str) -> None:
     net = build(f"{nets}:{attribute}", None)
     assert isinstance(net, nn.Linear)
     assert not net.training
+
+
+def test_a_builder_takes_the_number_of_logits(nets: str) -> None:
+    net = builder(f"{nets}:of")(7)
+    assert isinstance(net, nn.Linear) and net.out_features == 7
+    for attribute in ("build", "nn"):
+        with pytest.raises(typer.BadParameter, match="takes the number of logits"):
+            builder(f"{nets}:{attribute}")
+    with pytest.raises(typer.BadParameter, match="gives a str"):
+        builder(f"{nets}:words")(2)
 
 
 def test_weights_are_loaded(nets: str, tmp_path: Path) -> None:
