@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry test-faults format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry test-faults example-compat format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-serving: venv  ## Our inference server beside five others; writes docs/res
 
 bench-registry: venv  ## The registry under load, beside floors and MLflow; writes docs/results/registry.* (20 minutes; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.registry $(ARGS)
+
+example-compat: venv  ## Three uses of compatible components; writes docs/results/compat-applications.* (DATA=FOLDER; resumes; ARGS=--quick: a minute)
+	$(BIN)/python -m examples.compat $(if $(DATA),--data $(DATA)) $(ARGS)
 
 format: venv  ## Format the source
 	$(BIN)/ruff format .
