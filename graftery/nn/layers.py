@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftery.spec.recipes import AdapterRecipe
+from graftery.spec.recipes import ADAPTER_NOISE, AdapterRecipe
 
 
 def convolution(source: int, target: int, kernel: int, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
     """A convolution of `source` to `target` channels that keeps height and width."""
     layer = nn.Conv2d(source, target, kernel, padding=kernel // 2)
-    noise = torch.randn(layer.weight.shape, generator=generator) * (recipe.noise / (source * kernel**2) ** 0.5)
+    noise = torch.randn(layer.weight.shape, generator=generator) * (_noise(recipe) / (source * kernel**2) ** 0.5)
     noise[:, :, kernel // 2, kernel // 2] += identity(target, source)
     return _set(layer, noise)
 
@@ -22,14 +22,18 @@ def convolution(source: int, target: int, kernel: int, recipe: AdapterRecipe, ge
 def linear(source: int, target: int, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
     """A linear layer on the last dimension."""
     layer = nn.Linear(source, target)
-    noise = torch.randn(layer.weight.shape, generator=generator) * (recipe.noise / source**0.5)
+    noise = torch.randn(layer.weight.shape, generator=generator) * (_noise(recipe) / source**0.5)
     return _set(layer, noise + identity(target, source))
 
 
 def aside(width: int, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
     """A linear layer whose output is added to something else: near zero at the start."""
     layer = nn.Linear(width, width)
-    return _set(layer, torch.randn(layer.weight.shape, generator=generator) * (recipe.noise / width**0.5))
+    return _set(layer, torch.randn(layer.weight.shape, generator=generator) * (_noise(recipe) / width**0.5))
+
+
+def _noise(recipe: AdapterRecipe) -> float:
+    return ADAPTER_NOISE if recipe.noise is None else recipe.noise
 
 
 def _set(layer: nn.Conv2d | nn.Linear, weight: Tensor) -> nn.Module:

@@ -42,6 +42,8 @@ AGREEMENT_IMAGES = 512
 """Noise images on which student and teacher are compared."""
 WATCHED_IMAGES = 256
 """Other noise images, on which they are compared while the student learns."""
+ADAPTER_NOISE = 0.1
+"""Of an adapter's first weights, where f and gS are of no common group."""
 ADAPTER_GRID = 4
 """Side of the coarse grid that an adapter makes of a vector, or a vector of."""
 ADAPTER_WEIGHTS = 2**22
@@ -74,11 +76,12 @@ class AdapterRecipe(Frozen):
         None,
         description="ReLU after the last layer; by default on where f's features are never negative and gS takes that kind",
     )
-    noise: float = Field(
-        0.1,
+    noise: float | None = Field(
+        None,
         ge=0,
         le=10,
-        description="Of the first weights, against the identity: standard deviation of a layer's output for unit input",
+        description="Of the first weights, against the identity: standard deviation of a layer's output for unit input; by default"
+        " 0.1, and 0 where f and gS were trained against one compatibility group",
     )
 
     @model_validator(mode="after")

@@ -18,6 +18,8 @@ from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import metrics, objectives
 from graftery.transplant.nets import Nets
 
+STEPS = "steps"
+"""Beside the names of an adapter's tensors in a checkpoint."""
 HELD_OUT_STEP = 10**7
 """A step that no training comes to: what the sources draw at it was not trained on."""
 
@@ -61,41 +63,53 @@ def score(nets: Nets, features: Tensor, semantics: Semantics, recipe: Transplant
     return Score(recipe.adapter.layers or 1, metrics.kappa(decided[0], decided[1]) if decided else None, float(loss))
 
 
+@dataclass(frozen=True)
+class Tried:
+    """An adapter of one depth: the recipe that gives it, and its steps; None: the checkpoint of an older version does not say."""
+
+    adapter: nn.Module
+    recipe: TransplantRecipe
+    steps: int | None
+    score: Score
+
+
 def learn_best(
     recipe: TransplantRecipe,
-    learn: Callable[[TransplantRecipe, nn.Module, Loop], None],
+    learn: Callable[[TransplantRecipe, nn.Module, Loop], int],
     make: Callable[[TransplantRecipe], nn.Module],
     judge: Callable[[TransplantRecipe, nn.Module], Score],
     loop: Loop,
-) -> tuple[nn.Module, TransplantRecipe, list[Score]]:
+) -> tuple[Tried, list[Score]]:
     """An adapter of each depth of `recipe.adapter.choose`, each learned as if it were the only one; the best is kept.
 
     Checkpoints carry the adapters that are done, so that a broken choice goes on at the depth where it stood.
 
     Args:
         recipe: complete.
-        learn: trains an adapter in place, under a recipe that names its depth.
+        learn: trains an adapter in place, under a recipe that names its depth, and gives its number of steps.
         make: the adapter of such a recipe at its start.
         judge: its score.
         loop: the surroundings of the training.
 
     Returns:
-        The best adapter (of equals, the shallowest named first), the recipe that gives it without a choice, every score.
+        The best adapter (of equals, the shallowest named first) with a recipe that gives it without a choice; every score.
     """
     kept, resume = dict(loop.kept), loop.resume
-    tried: list[tuple[Score, nn.Module, TransplantRecipe]] = []
+    tried: list[Tried] = []
     for layers in recipe.adapter.choose:
         one = _with_layers(recipe, layers)
         adapter = make(one)
+        steps: int | None
         if done := _done(resume, layers, adapter):
+            steps = int(done.pop(STEPS)) if STEPS in done else None
             adapter.load_state_dict(done)
         else:
-            learn(one, adapter, replace(loop, kept=kept, resume=resume))
+            steps = learn(one, adapter, replace(loop, kept=kept, resume=resume))
             resume = None  # It was of this depth.
-        kept |= {_name(layers, name): value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
-        tried.append((judge(one, adapter), adapter, one))
-    best = max(tried, key=lambda each: each[0].rank)
-    return best[1], best[2], [each[0] for each in tried]
+        state = {**({} if steps is None else {STEPS: torch.tensor(steps)}), **adapter.state_dict()}
+        kept |= {_name(layers, name): value.detach().cpu().clone() for name, value in state.items()}
+        tried.append(Tried(adapter, one, steps, judge(one, adapter)))
+    return max(tried, key=lambda each: each.score.rank), [each.score for each in tried]
 
 
 def best_json(recipe: TransplantRecipe, scores: Sequence[Score]) -> dict[str, object]:
@@ -111,7 +125,7 @@ def _with_layers(recipe: TransplantRecipe, layers: int) -> TransplantRecipe:
 def _done(resume: Checkpoint | None, layers: int, adapter: nn.Module) -> dict[str, Tensor]:
     """The state of the adapter of this depth, if the checkpoint is of a later one."""
     tensors = {} if resume is None else resume.tensors
-    found = {name: tensors.get(_name(layers, name)) for name in adapter.state_dict()}
+    found = {name: tensors.get(_name(layers, name)) for name in (STEPS, *adapter.state_dict())}
     return {name: value for name, value in found.items() if value is not None}
 
 

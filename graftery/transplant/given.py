@@ -15,8 +15,9 @@ from graftery.module.samples import label_facts
 from graftery.nn.adapters import Shape, alike
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
+from graftery.spec.groups import check_one_group
 from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import ADAPTER_NOISE, TransplantRecipe
 from graftery.transplant.evaluation import check_labels
 
 SKETCH = "sketch.mean"
@@ -88,6 +89,14 @@ class Given:
         if self.teacher_task is None:
             return category, task
         return category, task, Parent(role="teacher_task", digest=self.teacher_task.content_digest)
+
+    def with_start(self, recipe: TransplantRecipe) -> TransplantRecipe:
+        """What the adapter's first weights are, where that is not named: f and gS of one group need nothing but the identity."""
+        if recipe.adapter.noise is not None:
+            return recipe
+        shared = check_one_group(self.category.manifest, self.task.manifest, force=True)
+        adapter = recipe.adapter.model_copy(update={"noise": 0.0 if shared else ADAPTER_NOISE})
+        return recipe.model_copy(update={"adapter": adapter})
 
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input; a free height or width is that of the samples, else of f's probe.

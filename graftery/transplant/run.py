@@ -47,8 +47,9 @@ class Transplant:
         adapter: h as a module file of kind "adapter".
         recipe: exactly what was done: every default filled in.
         metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
-            not measured. With depths to choose from also `choice`: the depth chosen, and the score of each. With samples
-            to measure on also the intervals of `graftery.transplant.evaluation.judge`.
+            not measured. `steps`: of the training that gave h, which may end by itself. With depths to choose from also
+            `choice`: the depth chosen, and the score of each. With samples to measure on also the intervals of
+            `graftery.transplant.evaluation.judge`.
         history: about fifty entries a phase: phase, step and loss.
     """
 
@@ -100,9 +101,9 @@ def transplant(
     run = _Run.of(given, recipe, torch.device(device))
     hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
     with _memory(), differentiable_twice(), repeatable(run.device):
-        adapter, recipe, choice = run.learn(hooks)
+        adapter, recipe, told = run.learn(hooks)
         run = replace(run, recipe=recipe)
-        return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | choice, hooks.history)
+        return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | told, hooks.history)
 
 
 @contextmanager
@@ -147,7 +148,7 @@ class _Run:
         inputs = noise(8, "example").to(device)
         example = nets.features(inputs)
         given.check_features(tuple(example.shape[1:]))
-        recipe = with_final_relu(recipe, example, len(given.task.manifest.input.shape))
+        recipe = given.with_start(with_final_relu(recipe, example, len(given.task.manifest.input.shape)))
         run = cls(given, recipe, nets, noise, example[:2])
         return replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
 
@@ -159,7 +160,7 @@ class _Run:
         """Make the images of an inversion if the recipe has one, then train; of several depths, keep the best.
 
         Returns:
-            h; the recipe that gives it, without a choice; `choice`, if there was one.
+            h; the recipe that gives it, without a choice; `steps`, and `choice`, if there was one.
         """
         images, start = self._inverted(hooks) if "inversion" in self.recipe.sources else (None, {})
         kept = {} if images is None else {"images": images.cpu()}
@@ -168,19 +169,19 @@ class _Run:
         batches = self._batches(images)
         rows = Bank.of(batches, self.nets.teacher, self.recipe)
 
-        def one(recipe: TransplantRecipe, adapter: nn.Module, loop: Loop) -> None:
+        def one(recipe: TransplantRecipe, adapter: nn.Module, loop: Loop) -> int:
             watched = self._watched(adapter)
-            train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=watched)
+            return train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=watched)
 
         if not self.recipe.adapter.choose:
             adapter = self._adapter(self.recipe)
             adapter.load_state_dict(start or adapter.state_dict())
-            one(self.recipe, adapter, loop)
-            return adapter, self.recipe, {}
+            steps = one(self.recipe, adapter, loop)
+            return adapter, self.recipe, {"steps": steps}
         held_out = self._held_out(batches)
         agreeing = partial(score, self.nets, held_out, semantics)
-        adapter, recipe, scores = learn_best(self.recipe, one, self._adapter, agreeing, loop)
-        return adapter, recipe, {"choice": best_json(recipe, scores)}
+        best, scores = learn_best(self.recipe, one, self._adapter, agreeing, loop)
+        return best.adapter, best.recipe, {"steps": best.steps, "choice": best_json(best.recipe, scores)}
 
     def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
         source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))

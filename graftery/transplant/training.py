@@ -50,8 +50,8 @@ def train(
     semantics: Semantics,
     loop: Loop,
     score: Callable[[], float] | None = None,
-) -> None:
-    """Learn the adapter in place. f, gS and gT stay as they are, to the last bit.
+) -> int:
+    """Learn the adapter in place. f, gS and gT stay as they are, to the last bit. Gives the number of steps that it took.
 
     Args:
         nets: f, gS, gT; frozen.
@@ -79,6 +79,7 @@ def train(
     with unchanged(*nets.all), differentiable_twice():
         pace = Pace(recipe.steps, recipe.learning_rate, recipe.stop, score)
         optimise(dict(adapter.named_parameters()), terms, pace, loop)
+    return pace.end
 
 
 def step_losses(

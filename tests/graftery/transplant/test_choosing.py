@@ -24,15 +24,17 @@ def _scores(*ranks: tuple[float | None, float]) -> tuple[TransplantRecipe, list[
     """What is chosen among depths with these kappas and losses, every score, and the depths that were learned."""
     learned: list[int] = []
 
-    def learn(recipe: TransplantRecipe, _: nn.Module, __: Loop) -> None:
+    def learn(recipe: TransplantRecipe, _: nn.Module, __: Loop) -> int:
         learned.append(recipe.adapter.layers or 0)
+        return 7
 
     def judge(recipe: TransplantRecipe, _: nn.Module) -> Score:
         layers = recipe.adapter.layers or 0
         return Score(layers, *ranks[layers - 1])
 
-    _, recipe, scores = learn_best(CHOICE, learn, lambda _: nn.Linear(1, 1), judge, Loop("train"))
-    return recipe, scores, learned
+    best, scores = learn_best(CHOICE, learn, lambda _: nn.Linear(1, 1), judge, Loop("train"))
+    assert best.steps == 7
+    return best.recipe, scores, learned
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,7 @@ def test_a_broken_choice_goes_on_and_ends_at_the_same_bits() -> None:
         resumed = _run(SHORT, (1, 2), resume=kept[index], checkpoint=steps.append, checkpoint_s=0.0)
         assert resumed.adapter.content_digest == unbroken.adapter.content_digest, index
         assert resumed.metrics["choice"] == unbroken.metrics["choice"]
+        assert resumed.metrics["steps"] == unbroken.metrics["steps"] == 6
         assert len(steps) == len(kept) - index - 1
 
 

@@ -9,6 +9,7 @@ from graftery.data import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.given import Given
+from tests.support import tones
 from tests.support import transplants as t
 
 RECIPE = TransplantRecipe()
@@ -78,3 +79,14 @@ def test_one_label_is_of_one_class() -> None:
     given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=2))
     with pytest.raises(SamplesRefused, match="uses 1 of samples"):
         given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=1))
+
+
+def test_the_start_is_the_identity_where_a_group_is_shared_and_nothing_else_is_named() -> None:
+    ours, theirs = tones.member(), tones.member(scale=2.0, shift=0.15)
+    stranger = tones.member(tones.group(1))
+    alone = tones.stating(theirs.head, parents=())
+    for task, noise in ((theirs.head, 0.0), (stranger.head, 0.1), (alone, 0.1)):
+        given = Given(ours.extractor, task)
+        assert given.with_start(RECIPE).adapter.noise == noise
+        named = TransplantRecipe.model_validate({"adapter": {"noise": 0.3}})
+        assert given.with_start(named) == named

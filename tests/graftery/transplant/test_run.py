@@ -16,6 +16,7 @@ from graftery.module import ModuleFile
 from graftery.nn.freezing import state_digest
 from graftery.spec.recipes import NoiseRecipe, TransplantRecipe
 from graftery.transplant import Checkpoint, Progress, Transplant, compose, sketch, transplant
+from tests.support import tones
 from tests.support import transplants as t
 
 Files = tuple[ModuleFile, ModuleFile, ModuleFile]
@@ -273,3 +274,37 @@ def test_files_are_as_they_were() -> None:
     _run(files)
     assert [state_digest(file.net()) for file in files] == before
     assert replace(files[0]).content_digest == files[0].content_digest
+
+
+def test_modules_of_one_group_start_from_nothing_but_the_identity() -> None:
+    ours, theirs = tones.member(), tones.member(scale=2.0, shift=0.15)
+    recipe = TransplantRecipe(steps=0, sources=("noise",))
+    test = tones.images(40, seed=1)
+
+    def made(*files: ModuleFile) -> Transplant:
+        return _run(files, recipe, evaluate_on=test)  # type: ignore[arg-type]
+
+    shared = made(ours.extractor, theirs.head, ours.head)
+    assert shared.recipe.adapter.noise == 0.0
+    net = shared.adapter.net()
+    x = torch.rand(3, 2, 8, 8)  # never negative, as these features are
+    assert torch.equal(net(x), x)
+    assert shared.metrics["adapter"] == shared.metrics["identity"]
+    alone = made(*(tones.stating(file, parents=()) for file in (ours.extractor, theirs.head, ours.head)))
+    assert alone.recipe.adapter.noise == 0.1
+    assert not torch.equal(alone.adapter.net()(x), x)
+
+
+def test_the_steps_that_were_done_are_told() -> None:
+    """They end by themselves; a resumed training counts those before the break."""
+    recipe = TransplantRecipe.model_validate(
+        {"steps": 400, "sources": ["noise"], "batch": 8, "stop": {"every": 2, "patience": 2}}
+    )
+    kept: list[Checkpoint] = []
+    done = _run(t.image_files(outputs=3), recipe, checkpoint=kept.append, checkpoint_s=0.0)
+    steps = done.metrics["steps"]
+    assert 0 < steps < 400
+    assert steps == max(int(entry["step"]) for entry in done.history if entry["phase"] == "train")
+    again = _run(t.image_files(outputs=3), recipe, resume=kept[len(kept) // 2])
+    assert again.metrics["steps"] == steps
+    assert _run(t.image_files(), SHORT).metrics["steps"] == 10
