@@ -1,20 +1,26 @@
-"""Pre-checks: made in child processes, kept in memory by what they depend on, waited for no longer than is allowed."""
+"""Pre-checks: made in child processes, kept in memory by what they depend on, waited for no longer than is allowed.
+
+The same children measure networks that are composed by hand; that is waited for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import anyio
 import structlog
 from sqlalchemy.orm import Session
 
 from app.parts import manifest_of
-from graftery.errors import GrafteryError, StoreError, Unavailable
+from app.verifier import command
+from graftery.errors import GrafteryError, ModuleFileError, StoreError, Unavailable
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import PRECHECK_NEIGHBOURS, AdapterRecipe, TransplantRecipe
 from graftery.spec.wire import PrecheckOut
@@ -27,14 +33,7 @@ from registry.store import Store
 
 log = structlog.get_logger("graftery.prechecks")
 
-# The lifeline first: the package that `-m` would import on its way loads torch, and a child must not outlive this process.
-_PROGRAM = """
-from graftery.module.verify import end_with_parent
-end_with_parent()
-from graftery.transplant.prechecking import main
-main()
-"""
-COMMAND = (sys.executable, "-c", _PROGRAM)
+COMMAND = command("graftery.transplant.prechecking")
 KEPT = 1000
 WAITING = 64
 """More than so many at once are not taken on."""
@@ -103,6 +102,8 @@ class Prechecks:
         self._store = store
         self._children = children
         self._threads = ThreadPoolExecutor(size, "precheck")
+        # Who waits for a measurement waits here, and holds no thread.
+        self._measuring = anyio.CapacityLimiter(size)
         self._asked: OrderedDict[Wanted, Future[_Found]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -126,6 +127,36 @@ class Prechecks:
         if not future.done() or future.cancelled():
             return PrecheckOut(status="running", seed=asked.seed)
         return PrecheckOut.model_validate({"seed": asked.seed, **future.result().values})
+
+    async def measure(self, category: str, files: Mapping[str, str]) -> dict[str, Any]:
+        """How good a network is (`graftery.transplant.recombining`).
+
+        Args:
+            category: digest of f.
+            files: role to digest: `task`, `samples`, perhaps `adapter` and `own`.
+
+        Raises:
+            Unavailable: nothing is measured here, or no child could be started.
+            ModuleFileError: with the child's code; `verify_limit` where it took too long or too much.
+            StoreError: bytes are missing.
+        """
+        if self._children is None:
+            raise Unavailable(
+                "this service measures no networks (GRAFTERY_PRECHECKS is 0)", hint="leave evaluate_on out"
+            )
+        return await anyio.to_thread.run_sync(
+            partial(self._measure, self._children, category, files), limiter=self._measuring
+        )
+
+    def _measure(self, children: Children, category: str, files: Mapping[str, str]) -> dict[str, Any]:
+        paths = {role: self._path(digest) for role, digest in files.items()}
+        try:
+            return children.ask("recombination", self._path(category), files=paths)
+        except ModuleFileError as error:
+            if error.code == "verify_limit":
+                error.message = f"the network could not be measured: {error.message}"
+                error.hint = "give fewer samples in evaluate_on, or raise the service's limits"
+            raise
 
     def _future(self, asked: Wanted) -> Future[_Found] | str:
         """What is kept, under way, or now begun; or why it is not begun."""

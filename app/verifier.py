@@ -1,6 +1,7 @@
 """A pool of warm processes that check uploads, so that a stranger's file never meets this process, its memory or torch.
 
-Each child is `python -m graftery.module.verify --serve` (`registry.children`).
+Each child serves `graftery.compat.verifying` (`registry.children`): the actions of `python -m graftery.module.verify --serve`,
+and those that know what a compatibility group is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,21 @@ from typing import Any
 from graftery.spec.limits import Limits
 from registry.children import Children
 
-COMMAND = (sys.executable, "-m", "graftery.module.verify", "--serve")
+# The lifeline first: the package that `-m` would import on its way loads torch, and a child must not outlive this process.
+_PROGRAM = """
+from graftery.module.verify import end_with_parent
+end_with_parent()
+from {room} import main
+main()
+"""
+
+
+def command(room: str) -> tuple[str, ...]:
+    """Starts a child that serves what a room of the library has."""
+    return (sys.executable, "-c", _PROGRAM.format(room=room))
+
+
+COMMAND = command("graftery.compat.verifying")
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,15 @@ class Verifier(Children):
         found = self.ask("split", str(path), cut=cut, out_dir=str(out_dir))
         tasks = {name: _checked_part(task) for name, task in found["tasks"].items()}
         return Split(_checked(found["teacher"]), _checked_part(found["category"]), tasks)
+
+    def member(self, path: Path, group: Path) -> dict[str, float | None]:
+        """Check a category or task module against its group; gives what the group's heads reach on its features.
+
+        Raises:
+            ModuleFileError: with the code of `graftery.compat.check_member`; else as `verify`.
+        """
+        found: dict[str, float | None] = self.ask("member", str(path), files={"group": str(group)})
+        return found
 
     def samples(self, path: Path) -> dict[str, Any]:
         """Check a sample set; gives the JSON value of its `SamplesFacts`. Raises as `verify` does."""

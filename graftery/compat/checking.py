@@ -1,4 +1,4 @@
-"""Whether a module is what it says: trained against this group. With the group's own images, where it has some."""
+"""Whether a module is what it says: trained against this group. With the group's own images, where it has some; and the group itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from graftery.compat import losses
-from graftery.compat.groups import Group
+from graftery.compat.groups import CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
 from graftery.compat.recombination import above, features
-from graftery.errors import Misfit, TrainingFailed
+from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.spec.fit import fits, output_of, say
@@ -53,10 +53,40 @@ def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
     return _tried(module, group) if module.manifest.kind == "category" else Checked()
 
 
+def check_group(file: ModuleFile) -> None:
+    """Refuse a group whose own tensors cannot be what its members begin with and are checked on.
+
+    Raises:
+        ModuleFileError: `manifest_invalid`, first weights without IIW, or none with it; `weight_unused`.
+        SamplesRefused: `samples_invalid`; the images to check members on.
+    """
+    group = Group(file)
+    known = (CHECK_X, CHECK_Y) if CHECK_X in file.extras else ()
+    odd = [name for name in sorted(file.extras) if name.startswith("group.") and name not in known]
+    odd = [name for name in odd if not name.startswith(INITIAL)]
+    if odd:
+        raise WeightsRefused(f"the group has the tensor {odd[0]}, which nothing uses", code="weight_unused")
+    if bool(group.initial) != ("IIW" in group.spec.methods):
+        has = "has" if group.initial else "lacks"
+        raise ModuleFileError(
+            f"the group's methods are {list(group.spec.methods)}, and it {has} first weights", code="manifest_invalid"
+        )
+    check = group.check
+    if check is None:
+        return
+    if len(check) > CHECKED:
+        raise SamplesRefused(f"the group has {len(check)} images to check members on, {CHECKED} are allowed")
+    checks(check, group.spec)
+
+
 def _check_signature(module: ModuleFile, group: Group) -> None:
     manifest = module.manifest
     if manifest.kind not in ("category", "task"):
-        raise Misfit(f"a group has category and task modules, not a {manifest.kind}", code="kind_mismatch")
+        raise Misfit(
+            f"a group has category and task modules, not a {manifest.kind}",
+            code="kind_mismatch",
+            hint="give a whole network with its cut: what it is cut into are members",
+        )
     split = output_of(manifest) if manifest.kind == "category" else manifest.input
     if not fits(split, group.signature):
         raise Misfit(f"the module is split at {say(split)}, its group at {say(group.signature)}")

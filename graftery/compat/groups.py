@@ -109,7 +109,7 @@ def found(
     with torch.no_grad():
         features = split.extractor.eval()(image[:1].float())
     extras = _initial(design, seed) if "IIW" in methods else {}
-    extras |= {} if check is None else _checks(check, spec)
+    extras |= {} if check is None else checks(check, spec)
     given = {UNTRAINED: OutputMeaning()}
     file = trace(
         _Back(), features.expand(2, *features.shape[1:]), kind="adapter", outputs=given, description=description
@@ -182,7 +182,12 @@ def _initial(design: Design, seed: int) -> dict[str, Tensor]:
     return {f"{INITIAL}{name}": value.detach().clone() for name, value in same.items()}
 
 
-def _checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
+def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
+    """`group.check.x` and `group.check.y`, at most CHECKED of them.
+
+    Raises:
+        SamplesRefused: `samples_invalid`; not the group's images, or labels that are no common classes.
+    """
     if len(check) > CHECKED:
         chosen = torch.randperm(len(check), generator=generator(0, "group.check"))[:CHECKED].sort().values
         check = check.take(chosen)

@@ -17,12 +17,14 @@ from graftery.data import SampleSet
 from graftery.errors import SamplesRefused
 from graftery.module import ModuleFile
 from graftery.spec.fit import check_join
-from graftery.spec.groups import check_one_group
+from graftery.spec.groups import check_one_group, normalised
 
 ERRORS = 2.0
 """Standard errors above chance, to be called better than chance."""
 CHUNK = 256
-"""Images that go through a net at once."""
+"""Images that go through a net at once, at most."""
+CHUNK_VALUES = 2**21
+"""Numbers in them, at most: a few large images take the memory of many small ones."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Matrix:
     def normalised(self) -> Tensor:
         """[T, T]: 100 where a recombination is as good as the head's own network, 0 at chance, below 0 under it.
 
-        Math: 100 (acc(h_b o f_a) - chance_b) / (acc(h_b o f_b) - chance_b).
+        Math: `graftery.spec.groups.normalised` of each entry; NaN where a head's own network is at chance.
         """
-        own = self.raw.diagonal() - self.chance
-        return 100 * (self.raw - self.chance) / own
+        heads = list(zip(self.raw.diagonal().tolist(), self.chance.tolist(), strict=True))
+        found = [
+            [normalised(reached, own, chance) for reached, (own, chance) in zip(row, heads, strict=True)]
+            for row in self.raw.tolist()
+        ]
+        rows = [[math.nan if value is None else value for value in row] for row in found]
+        return torch.tensor(rows, dtype=torch.float64)
 
     @property
     def recombined(self) -> float:
@@ -135,8 +142,9 @@ def _right(head: ModuleFile, features: Tensor, samples: SampleSet) -> float:
 
 def _through(file: ModuleFile, x: Tensor) -> Tensor:
     net = file.net()
+    rows = max(1, min(CHUNK, CHUNK_VALUES // x[0].numel()))
     with torch.no_grad():
-        return torch.cat([net(chunk) for chunk in torch.split(x.float(), CHUNK)])
+        return torch.cat([net(chunk) for chunk in torch.split(x.float(), rows)])
 
 
 def _labels(samples: SampleSet) -> Tensor:

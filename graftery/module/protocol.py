@@ -2,7 +2,7 @@
 
 A warm child answers in milliseconds what a cold one needs seconds of imports for. One request runs at a time, under the
 bounds of `graftery.module.bounds`; it ends when stdin ends. The actions here are the verifier's; others may be served
-in the same way (`graftery.transplant.prechecking`).
+in the same way (`graftery.compat.verifying`, `graftery.transplant.prechecking`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def answer(line: str, actions: Mapping[str, Action] | None = None) -> dict[str, 
         request = json.loads(line)
         ref = request["id"]
         limits = Limits.model_validate(request.get("limits") or {})
-        action = (_ACTIONS if actions is None else actions)[request["action"]]
+        action = (ACTIONS if actions is None else actions)[request["action"]]
         sizes = [Path(path).stat().st_size for path in (request["path"], *request.get("files", {}).values())]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         return {"id": ref, "problem": problem(GrafteryError(f"the request cannot be read: {error!r}"[:300]))}
@@ -133,7 +133,7 @@ def _written(part: ModuleFile, path: Path, limits: Limits) -> dict[str, Any]:
     return {"path": str(path), **checked}
 
 
-_ACTIONS: Mapping[str, Action] = {
+ACTIONS: Mapping[str, Action] = {
     "verify": _verify,
     "split": _split,
     "samples": _samples,

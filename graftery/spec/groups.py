@@ -1,4 +1,4 @@
-"""Whether modules are of one compatibility group, from manifests alone. Torch-free."""
+"""Whether modules are of one compatibility group, from manifests alone; and how well they recombine, as a number. Torch-free."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ def check_one_group(category: Manifest, task: Manifest, *, force: bool = False) 
             hint="transplant to learn an adapter between them, or force the composition",
         )
     return same
+
+
+def normalised(reached: float, own: float, chance: float) -> float | None:
+    """100 where a recombination is as good as the head's own network, 0 at chance, below 0 under it.
+
+    Math: 100 (reached - chance) / (own - chance); None where the head's own network is at chance.
+
+    Args:
+        reached: accuracy of h_b o f_a, from 0 to 1, on b's samples.
+        own: of h_b o f_b.
+        chance: of deciding for the most frequent class.
+    """
+    return None if own == chance else 100 * (reached - chance) / (own - chance)

@@ -39,7 +39,7 @@ def evaluate(
         SamplesRefused: `samples_invalid`; no labels, or labels that do not fit the output.
     """
     y = _labels(samples, meaning)
-    return _metrics(_outputs(net, samples.x, y, meaning.semantics, device), y, meaning.semantics)
+    return _metrics(_outputs(net, samples.x, y, meaning.semantics, device=device), y, meaning.semantics)
 
 
 @torch.no_grad()
@@ -50,16 +50,20 @@ def judge(
     *,
     seed: int,
     device: str | torch.device = "cpu",
+    pair: tuple[str, str] = ("adapter", "teacher"),
+    batch: int = BATCH,
 ) -> dict[str, Any]:
     """`evaluate` of several nets on the same samples, with bootstrap intervals.
 
     Args:
-        nets: by name, `adapter` and perhaps `teacher` among them; None: there is no such net.
+        nets: by name; None: there is no such net.
         seed: of the resamples.
+        pair: the two nets whose difference is told, too.
+        batch: samples that go through a net at once.
 
     Returns:
-        For each NAME its metrics, and as `NAME_interval` the [low, high] of each metric; `adapter_minus_teacher_interval`,
-        the same for their paired difference; None where there is no such net. `evaluated`: `samples`, `resamples` and
+        For each NAME its metrics, and as `NAME_interval` the [low, high] of each metric; `ONE_minus_OTHER_interval`,
+        the same for the paired difference; None where there is no such net. `evaluated`: `samples`, `resamples` and
         `level`.
 
     Raises:
@@ -70,15 +74,16 @@ def judge(
     values: dict[str, dict[str, Tensor]] = {}
     for name, net in nets.items():
         if net is not None:
-            outputs = _outputs(net, samples.x, y, semantics, device)
+            outputs = _outputs(net, samples.x, y, semantics, device=device, batch=batch)
             found[name], values[name] = (
                 _metrics(outputs, y, semantics),
                 resampled(outputs, y, semantics, seed),
             )
-    if {"adapter", "teacher"} <= values.keys():
-        pairs = {name: value - values["teacher"][name] for name, value in values["adapter"].items()}
-        values["adapter_minus_teacher"] = pairs
-    wanted = [*nets, "adapter_minus_teacher"]
+    one, other = pair
+    difference = f"{one}_minus_{other}"
+    if {one, other} <= values.keys():
+        values[difference] = {name: value - values[other][name] for name, value in values[one].items()}
+    wanted = [*nets, difference]
     ranges = {f"{name}_interval": intervals(values[name]) if name in values else None for name in wanted}
     how = {"samples": len(samples), "resamples": BOOTSTRAP_RESAMPLES, "level": BOOTSTRAP_LEVEL}
     return {**found, **ranges, "evaluated": how}
@@ -91,11 +96,19 @@ def _labels(samples: SampleSet, meaning: OutputSpec) -> Tensor:
     return samples.y
 
 
-def _outputs(net: nn.Module, x: Tensor, y: Tensor, semantics: Semantics, device: str | torch.device) -> Tensor:
+def _outputs(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    semantics: Semantics,
+    *,
+    device: str | torch.device,
+    batch: int = BATCH,
+) -> Tensor:
     """The net's outputs [n, ...]; for segmentation, which would fill the memory, tallies of its pixels [n, 3, L]."""
     net = net.to(device)
     outputs: list[Tensor] = []
-    for x_batch, y_batch in zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True):
+    for x_batch, y_batch in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
         logits = net(x_batch.to(device)).cpu()
         if semantics == "segmentation" and logits.shape[2:] != y_batch.shape[1:]:
             raise SamplesRefused(

@@ -1,4 +1,4 @@
-"""The child that makes pre-checks: requests and answers as JSON lines, like the verifier's child."""
+"""The child that looks at modules before or without a job: requests and answers as JSON lines, like the verifier's child."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from graftery.module import ModuleFile
 from graftery.module.protocol import serve
 from graftery.spec.limits import Limits
 from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import recombining
 from graftery.transplant.precheck import Neighbour, precheck
 
 
@@ -33,4 +34,4 @@ def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until stdin ends."""
-    serve({"precheck": answer})
+    serve({"precheck": answer, "recombination": recombining.answer})

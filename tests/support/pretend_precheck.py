@@ -19,6 +19,8 @@ def main() -> None:
         text = Path(asked["path"]).read_text()
         if text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if text == "stuck":
+            time.sleep(60)
         if text.startswith("slow"):
             time.sleep(1)
         if text == "refuse":
