@@ -41,7 +41,7 @@ async def of_upload(service: Service, name: str, upload: str) -> AsyncIterator[R
         GrafteryError: `digest_mismatch`.
     """
     digest, pieces = await run_in_threadpool(_whole, service, upload, name)
-    spent = False
+    spent = at_hand = False
     try:
         async with contextmanager_in_threadpool(service.store.assembled(upload, pieces)) as staging:
             blob = staging.finish()
@@ -51,11 +51,12 @@ async def of_upload(service: Service, name: str, upload: str) -> AsyncIterator[R
                     code="digest_mismatch",
                     hint="the file was changed while it was sent: start again",
                 )
+            at_hand = True
             yield Received(staging.path, blob, staging.publish, upload)
         spent = True
     except GrafteryError as error:
-        # Anything else may pass: the pieces stay, and the request can be sent again.
-        spent = status_of(error.code) == 422 or error.code == "store_corrupt"
+        # Anything else may pass: the pieces stay, and the request can be sent again. So where other bytes are corrupt than these.
+        spent = status_of(error.code) == 422 or (error.code == "store_corrupt" and not at_hand)
         raise
     finally:
         if spent:

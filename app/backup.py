@@ -12,6 +12,8 @@ from pathlib import Path
 from app.verifier import Verifier
 from graftery.client.progress import transfer_bar
 from graftery.errors import GrafteryError
+from graftery.spec.groups import group_of
+from graftery.spec.manifest import Manifest
 from registry.db import Database, check_head, upgrade
 from registry.layout.export import Moved, export
 from registry.layout.records import VersionRecord
@@ -65,23 +67,27 @@ def _export(settings: Settings, asked: argparse.Namespace) -> Moved:
 def _import(settings: Settings, asked: argparse.Namespace) -> Moved:
     upgrade(settings)
     database, verifier = Database(settings.database), Verifier(settings.limits, settings.verifiers)
-    check = None if asked.trusted else partial(_check, verifier)
+    store = Store(settings)
+    check = None if asked.trusted else partial(_check, verifier, store)
     try:
         if check is not None:
             verifier.start()
         with transfer_bar("import") as progress:
-            return restore(database, Store(settings), asked.folder, progress, check=check, at_once=settings.verifiers)
+            return restore(database, store, asked.folder, progress, check=check, at_once=settings.verifiers)
     finally:
         verifier.close()
         database.dispose()
 
 
-def _check(verifier: Verifier, record: VersionRecord, path: Path) -> Found:
+def _check(verifier: Verifier, store: Store, record: VersionRecord, path: Path) -> Found:
     """As an upload is checked. The refusal says of which version."""
     try:
         if record.kind == "samples":
             return Found(None, verifier.samples(path))
         found = verifier.verify(path)
+        group = group_of(Manifest.model_validate(found.manifest))
+        if group is not None and record.kind != "teacher":  # of a teacher, what was cut from it is a member
+            verifier.member(path, store.local_path(group))
     except GrafteryError as error:
         error.message = f"{record.ref}: {error.message}"
         raise

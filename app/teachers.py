@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.arrivals import keep_quota
 from app.deps import Service
-from app.verifier import Checked, Split
+from app.members import group_metrics
+from app.verifier import Checked, CheckedPart, Split
 from graftery.errors import Conflict
 from graftery.spec.manifest import Kind, NetworkParts, Role
 from graftery.spec.wire import TeacherOut, VersionOut
@@ -60,15 +63,23 @@ def store_parts(store: Store, teacher: Callable[[], Blob], split: Split) -> Blob
 
 
 def publish(
-    service: Service, name: str, split: Split, blobs: Blobs, description: str | None, *, upload: str | None = None
+    service: Service,
+    name: str,
+    split: Split,
+    blobs: Blobs,
+    description: str | None,
+    *,
+    upload: str | None = None,
+    seen: Mapping[Path, dict[str, Any] | None] = {},
 ) -> tuple[TeacherOut, bool]:
     """Rows second, all in one transaction. Gives what was published, and whether any of it is new.
 
     Args:
         upload: whose pieces the net was put together from.
+        seen: the parts' metrics, by their paths (`app.members`).
     """
     with service.database.transaction() as session:
-        publisher = _Publisher(session)
+        publisher = _Publisher(session, seen)
         teacher = publisher.file(f"{name}-teacher", split.teacher, blobs.teacher)
         above: list[tuple[Role, int]] = [("teacher", teacher.id)]
         category = publisher.file(name, split.category, blobs.category, above, description)
@@ -91,8 +102,9 @@ def publish(
 class _Publisher:
     """Publishes in one session, and remembers whether anything was new."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, seen: Mapping[Path, dict[str, Any] | None]) -> None:
         self._session = session
+        self._seen = seen
         self.created = False
 
     def file(
@@ -111,6 +123,7 @@ class _Publisher:
             manifest=found.manifest,
             facts=found.facts,
             parents=parents or (),
+            metrics=self._seen.get(found.path) if isinstance(found, CheckedPart) else None,
             description=description,
         )
         self.created |= created
@@ -124,6 +137,7 @@ class _Publisher:
             blob=blob,
             parts=NetworkParts(category=category.digest, task=task.digest),
             parents=[("category", category.id), ("task", task.id)],
+            metrics=group_metrics(category, task),
         )
         self.created |= created
         return row

@@ -59,6 +59,7 @@ class Publication(TypedDict):
     blob: Blob
     manifest: dict[str, Any] | None
     facts: dict[str, Any]
+    metrics: dict[str, Any] | None
     description: str | None
     tags: Sequence[str]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import names
+from app import members, names
 from app.deps import Cursor, Limit, NamePath, Reading, ServiceDep, Writing, link_next
 from app.errors import problems
 from app.openapi import binary_body
@@ -34,6 +34,16 @@ UPLOAD_REFUSALS = (
     "not_found",
     "upload_incomplete",
     "unavailable",
+)
+# Of what says that it was trained against a compatibility group.
+MEMBER_REFUSALS = (
+    "group_mismatch",
+    "shape_mismatch",
+    "preprocessing_mismatch",
+    "architecture_mismatch",
+    "kind_mismatch",
+    "at_chance",
+    "store_corrupt",
 )
 UPLOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "These bytes are a version of this name already", "model": VersionOut}
@@ -115,7 +125,7 @@ def list_versions(
     "/{name}",
     status_code=201,
     response_model=VersionOut,
-    responses={**problems(*UPLOAD_REFUSALS), **UPLOAD_ANSWERS},
+    responses={**problems(*UPLOAD_REFUSALS, *MEMBER_REFUSALS), **UPLOAD_ANSWERS},
     openapi_extra=binary_body("A module file (docs/module-file.md)"),
 )
 async def upload_module(
@@ -128,9 +138,11 @@ async def upload_module(
     there: ThereDep,
     repr_digest: DigestHeader = None,
 ) -> Response:
-    """Upload a module file: a category, a task, an adapter, or a teacher net that is not to be cut.
+    """Upload a module file: a category, a task, an adapter, a compatibility group, or a teacher net that is not to be cut.
 
-    The file is checked before it is published. The same bytes again give the version that is there.
+    The file is checked before it is published. The same bytes again give the version that is there. What was trained against a
+    compatibility group names it by its digest: the group has to be here, and what its heads reach on the module's
+    features is kept in `metrics`.
     """
     with unread_body(request):
         await run_in_threadpool(names.check, service.database, {name: FILE_KINDS})
@@ -138,6 +150,7 @@ async def upload_module(
         found = await check(service, service.verifier.verify, upload.path)
         kind = found.manifest["kind"]
         await run_in_threadpool(names.check, service.database, {name: (kind,)})
+        metrics = await check(service, members.metrics_of, service, found.manifest, upload.path)
         blob = await run_in_threadpool(upload.publish)
         return await published(
             service,
@@ -147,6 +160,7 @@ async def upload_module(
             blob=blob,
             manifest=found.manifest,
             facts=found.facts,
+            metrics=metrics,
             description=description,
             tags=tag or (),
         )

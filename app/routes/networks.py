@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app import several, transplants
-from app.composing import compose
+from app.composing import Measured, compose, to_measure
 from app.deps import Posting, Service, ServiceDep
 from app.errors import problems
 from app.prechecks import Wanted, wanted
@@ -24,6 +24,7 @@ from registry import catalogue, jobs
 router = APIRouter(prefix="/v1", tags=["networks"])
 
 MISFITS = ("kind_mismatch", "shape_mismatch", "preprocessing_mismatch", "semantics_mismatch", "kind_conflict")
+MEASURING = ("samples_invalid", "verify_limit", "unavailable", "store_corrupt")
 REFERENCES = ("not_found", "yanked", "name_invalid", "conflict", "idempotency_conflict")
 
 
@@ -32,15 +33,29 @@ REFERENCES = ("not_found", "yanked", "name_invalid", "conflict", "idempotency_co
     status_code=201,
     response_model=VersionOut,
     responses={
-        **problems(*REFERENCES, *MISFITS, "store_full"),
+        **problems(*REFERENCES, *MISFITS, *MEASURING, "group_mismatch", "store_full"),
         200: {"description": "This network is a version of the name already", "model": VersionOut},
     },
 )
-def create_network(work: Posting, request: NetworkRequest) -> Response:
-    """Compose a network of modules that fit, without learning anything: gS(f(x)), or gS(h(f(x))) with an adapter."""
-    row, created = compose(work.session, work.service.store, request)
-    out = catalogue.version_out(work.session, row)
-    return work.answer(out, status=201 if created else 200, location=f"/v1/versions/{row.ref}")
+async def create_network(work: Posting, service: ServiceDep, request: NetworkRequest) -> Response:
+    """Compose a network of modules that fit, without learning anything: gS(f(x)), or gS(h(f(x))) with an adapter.
+
+    Without an adapter, modules that were trained against a compatibility group have to be of one: `metrics` has it as `group`. With
+    `force` they need not be; then `metrics` says `across_groups`. With `evaluate_on` the network is measured before it is
+    published, and `metrics` has that too; it takes seconds.
+    """
+    # Before the transaction, which must not be open while one waits.
+    asked = await run_in_threadpool(to_measure, service.database, request)
+    measured = None
+    if asked is not None:
+        measured = Measured(asked, await service.prechecks.measure(asked.category, asked.files))
+
+    def publish() -> Response:
+        row, created = compose(work.session, service.store, request, measured)
+        out = catalogue.version_out(work.session, row)
+        return work.answer(out, status=201 if created else 200, location=f"/v1/versions/{row.ref}")
+
+    return await run_in_threadpool(publish)
 
 
 @router.post(

@@ -47,6 +47,7 @@ async def upload_samples(
             blob=blob,
             manifest=None,
             facts=facts,
+            metrics=None,
             description=description,
             tags=tag or (),
         )

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 
-from app import names, teachers
+from app import members, names, teachers
 from app.deps import NamePath, ServiceDep
 from app.errors import problems
 from app.openapi import binary_body
-from app.routes.modules import UPLOAD_REFUSALS
+from app.routes.modules import MEMBER_REFUSALS, UPLOAD_REFUSALS
 from app.uploads import DigestHeader, ThereDep, check, received, unread_body
 from graftery.spec.wire import TeacherOut
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/teachers", tags=["teachers"])
     status_code=201,
     response_model=TeacherOut,
     responses={
-        **problems(*UPLOAD_REFUSALS, "cut_not_found", "cut_not_separating"),
+        **problems(*UPLOAD_REFUSALS, *MEMBER_REFUSALS, "cut_not_found", "cut_not_separating"),
         200: {"description": "All of it was there already", "model": TeacherOut},
     },
     openapi_extra=binary_body("The module file of a teacher net (kind teacher)"),
@@ -43,7 +43,8 @@ async def upload_teacher(
     """Upload a teacher net and cut it.
 
     NAME becomes the category module, NAME-teacher the net itself; for each OUTPUT of the net NAME-OUTPUT becomes its
-    task module and NAME-OUTPUT-teacher the network of both. All of it is published, or nothing.
+    task module and NAME-OUTPUT-teacher the network of both. All of it is published, or nothing. The parts of a net that was
+    trained against a compatibility group are checked as its members.
     """
     with unread_body(request):
         await run_in_threadpool(names.check, service.database, teachers.names_of(name, ()))
@@ -53,9 +54,10 @@ async def upload_teacher(
     ):
         split = await check(service, service.verifier.split, upload.path, cut, folder)
         await run_in_threadpool(names.check, service.database, teachers.names_of(name, split.tasks))
+        seen = await check(service, members.metrics_of_parts, service, split)
         blobs = await run_in_threadpool(teachers.store_parts, service.store, upload.publish, split)
         out, created = await run_in_threadpool(
-            teachers.publish, service, name, split, blobs, description, upload=upload.upload
+            teachers.publish, service, name, split, blobs, description, upload=upload.upload, seen=seen
         )
     headers = {"Location": f"/v1/versions/{out.category.ref}"}
     return Response(out.model_dump_json(), 201 if created else 200, headers, "application/json")

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 from urllib.parse import quote
 
+import httpx
 from pydantic import TypeAdapter
 
 from graftery.client.answers import json_of, parse
+from graftery.client.transport import TIMEOUT
 from graftery.client.verbs import Verbs, module_path, request_of, version_path
 from graftery.errors import NotFound
 from graftery.spec.manifest import Kind
@@ -24,6 +26,9 @@ from graftery.spec.wire import (
     VersionOut,
     YankRequest,
 )
+
+MEASURING_TIMEOUT = httpx.Timeout(connect=10.0, read=900.0, write=120.0, pool=30.0)
+"""A network is measured while the answer is waited for, perhaps after others."""
 
 
 class CatalogueVerbs(Verbs):
@@ -73,16 +78,26 @@ class CatalogueVerbs(Verbs):
         adapter: str | None = None,
         *,
         alias: str | None = None,
+        evaluate_on: str | None = None,
         force: bool = False,
     ) -> VersionOut:
         """Name a network of modules that are there: gS(h(f(x))), or gS(f(x)) without an adapter.
 
+        Args:
+            alias: of the network, to point at the new version.
+            evaluate_on: reference of a labelled sample set. The service measures the network on it before it publishes it, and the
+                task module on its own category module where that is known: see `metrics`.
+            force: compose although preprocessing, meanings or compatibility groups disagree.
         Raises:
-            Misfit: the shapes cannot be joined; or preprocessing or meanings disagree, unless `force`.
+            Misfit: the shapes cannot be joined; or preprocessing, meanings or groups disagree, unless `force`.
+            SamplesRefused: the samples do not fit.
+            Conflict: the network is there already, and was not measured on these samples.
         """
         said = {"name": name, "category": category, "adapter": adapter, "task": task, "alias": alias, "force": force}
-        wanted = request_of(NetworkRequest, said)
-        return parse(VersionOut, self._transport.post("/v1/networks", wanted.model_dump(exclude_none=True)))
+        wanted = request_of(NetworkRequest, said | {"evaluate_on": evaluate_on})
+        body = wanted.model_dump(exclude_none=True)
+        timeout = TIMEOUT if evaluate_on is None else MEASURING_TIMEOUT
+        return parse(VersionOut, self._transport.post("/v1/networks", body, timeout=timeout))
 
     def aliases(self, name: str) -> tuple[AliasOut, ...]:
         return self._all(AliasOut, f"{module_path(name)}/aliases")

@@ -38,7 +38,7 @@ class PublishingVerbs(CatalogueVerbs):
         progress: Progress | None = None,
         **trace: Any,
     ) -> VersionOut:
-        """Publish a category module, a task module or an adapter as a new version of `name`.
+        """Publish a category module, a task module, an adapter or a compatibility group as a new version of `name`.
 
         Args:
             source: a module file, its path, or an `nn.Module`; a net is traced here, on this machine, and only its

@@ -8,7 +8,7 @@ from typing import Any
 from graftery.spec.wire import PrecheckOut
 
 _INTERVAL = "_interval"
-_DIFFERENCE = "adapter_minus_teacher_interval"
+_MINUS = "_minus_"
 _OF_NOISE = "with the teacher, on noise; a flag, not an accuracy"
 
 Entries = list[tuple[str, object]]
@@ -16,16 +16,18 @@ Entries = list[tuple[str, object]]
 
 def metrics_entries(metrics: Mapping[str, Any], prefix: str = "") -> Entries:
     """Nested metrics, one line a group: `adapter  accuracy 0.981 [0.95, 0.99]  balanced_accuracy 0.954 [0.92, 0.97]`."""
+    metrics, joined = _joined(metrics)
     flat = {key: value for key, value in metrics.items() if not isinstance(value, Mapping) and value is not None}
     ranges = {key: value for key, value in metrics.items() if key.endswith(_INTERVAL) and isinstance(value, Mapping)}
     groups = {key: value for key, value in metrics.items() if isinstance(value, Mapping) and key not in ranges}
-    found: Entries = [(prefix.strip() or "metrics", _numbers(flat))] if flat else []
+    found: Entries = [*joined, *([(prefix.strip() or "metrics", _numbers(flat))] if flat else [])]
     if (how := groups.pop("evaluated", None)) is not None:
         found.append(("measured", _evaluated(how)))
     agreement = groups.pop("agreement", None)
     for key, value in groups.items():
         found += _group(f"{prefix} {key}", value, ranges.get(f"{key}{_INTERVAL}", {}))
-    found += _difference(metrics, ranges.get(_DIFFERENCE))
+    for key in ranges:
+        found += _difference(metrics, key)
     return [*found, ("agreement", f"{_numbers(agreement)}  ({_OF_NOISE})")] if agreement else found
 
 
@@ -60,11 +62,31 @@ def _group(label: str, values: Mapping[str, Any], ranges: Mapping[str, Any]) -> 
     return [(label.strip(), _numbers(values, ranges))] if ranges else metrics_entries(values, label)
 
 
-def _difference(metrics: Mapping[str, Any], ranges: Mapping[str, Any] | None) -> Iterator[tuple[str, object]]:
-    """The paired difference, whose interval is narrower than those of the two it is of."""
-    ours, theirs = metrics.get("adapter"), metrics.get("teacher")
-    if ranges and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        yield "adapter minus teacher", _numbers({name: ours[name] - theirs[name] for name in ranges}, ranges)
+def _difference(metrics: Mapping[str, Any], key: str) -> Iterator[tuple[str, object]]:
+    """The paired difference `ONE_minus_OTHER_interval`, which is narrower than the intervals of the two it is of."""
+    one, minus, other = key.removesuffix(_INTERVAL).partition(_MINUS)
+    ours, theirs, ranges = metrics.get(one), metrics.get(other), metrics[key]
+    if minus and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        yield f"{one} minus {other}", _numbers({name: ours[name] - theirs[name] for name in ranges}, ranges)
+
+
+def _joined(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], Entries]:
+    """The metrics without what is said of two modules that were joined with no adapter, and that, in words."""
+    rest, found = dict(metrics), Entries()
+    if isinstance(rest.get("group"), str):
+        found.append(("group", f"sha256:{rest.pop('group')[:12]}, of both modules: they recombine with no adapter"))
+    if rest.pop("across_groups", False):
+        found.append(
+            ("group", "FORCED ACROSS GROUPS: the modules were not trained against one, and may well not recombine")
+        )
+    share, chance = rest.pop("normalised", None), rest.pop("chance", None)
+    if share is not None:
+        found.append(
+            ("normalised", f"{share:.1f}  (100: as good as on its own category module; 0: chance, {chance:.4g})")
+        )
+    elif chance is not None:
+        found.append(("chance", _number(chance)))
+    return rest, found
 
 
 def _evaluated(how: Mapping[str, Any]) -> str:

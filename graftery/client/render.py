@@ -86,9 +86,25 @@ def manifest_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("meaning", "; ".join(f"{name}: {text}" for name, text in meanings.items())),
         ("preprocessing", ", ".join(f"{key} {value}" for key, value in (manifest.get("preprocessing") or {}).items())),
         ("cut at", manifest.get("cut")),
+        *_group_entries(manifest),
         ("licence", manifest.get("licence")),
         ("description", manifest.get("description")),
         *manifest.get("metadata", {}).items(),
+    ]
+
+
+def _group_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What the members of a compatibility group agree on."""
+    group = manifest.get("group")
+    if group is None:
+        return []
+    common = ", ".join(group["common"])
+    heads = "not trained yet" if [*manifest["outputs"]] == ["features"] else ", ".join(manifest["outputs"])
+    return [
+        ("methods", ", ".join(group["methods"]) or "none"),
+        ("shared heads", heads),
+        ("common classes", f"{common[:300]}{' ...' if len(common) > 300 else ''}"),
+        ("images", shape(TensorSpec.model_validate(group["image"]))),
     ]
 
 

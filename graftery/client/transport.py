@@ -58,10 +58,11 @@ class Transport:
     def get(self, path: str, **params: Any) -> httpx.Response:
         return self.request("GET", path, params={key: value for key, value in params.items() if value is not None})
 
-    def post(self, path: str, body: Any = None) -> httpx.Response:
+    def post(self, path: str, body: Any = None, *, timeout: httpx.Timeout = TIMEOUT) -> httpx.Response:
         """POST under /v1: with an Idempotency-Key, so that a second sending is not a second deed."""
         content = {} if body is None else {"json": body}
-        return self.request("POST", path, headers={"Idempotency-Key": uuid.uuid4().hex}, repeatable=True, **content)
+        key = {"Idempotency-Key": uuid.uuid4().hex}
+        return self.request("POST", path, headers=key, repeatable=True, timeout=timeout, **content)
 
     def request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, repeatable: bool = False, **rest: Any

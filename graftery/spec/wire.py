@@ -73,7 +73,7 @@ class VersionOut(Wire):
     facts: Facts | SamplesFacts | None = None
     parts: NetworkParts | None = Field(None, description="Networks only")
     metrics: dict[str, Any] | None = Field(
-        None, description="Adapters and networks: how good it is, by the job that made it"
+        None, description="Adapters and networks: how good it is. Members of a group: what its heads reach on them"
     )
 
 
@@ -161,7 +161,10 @@ class NetworkRequest(Request):
     task: Ref
     adapter: Ref | None = None
     alias: Alias | None = None
-    force: StrictBool = Field(False, description="Compose although preprocessing or meanings disagree")
+    evaluate_on: Ref | None = Field(
+        None, description="Labelled samples to measure the network on, and the task module on its own category module"
+    )
+    force: StrictBool = Field(False, description="Compose although preprocessing, meanings or groups disagree")
 
 
 class TransplantRequest(Request):

@@ -16,12 +16,13 @@ from registry.catalogue.certificates import (
     sharing,
     still_there,
 )
-from registry.catalogue.find import find_module, resolve, version_numbers
+from registry.catalogue.find import find_module, group_version, resolve, version_numbers
 from registry.catalogue.lineage import (
     lineage,
     network_parts,
     networks_of,
     networks_with_task,
+    own_categories,
     served_categories,
     teacher_tasks,
     teachers_of,
@@ -69,6 +70,7 @@ __all__ = [
     "forget_upload",
     "get_module",
     "get_upload",
+    "group_version",
     "keep_probes",
     "keep_replays",
     "known_uploads",
@@ -82,6 +84,7 @@ __all__ = [
     "networks_of",
     "networks_with_task",
     "note_piece",
+    "own_categories",
     "pieces_of",
     "probes_of",
     "publish",

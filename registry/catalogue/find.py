@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from graftery.errors import Conflict, NotFound
+from graftery.errors import Conflict, Misfit, NotFound
 from graftery.spec.manifest import Kind
 from graftery.spec.names import LATEST, Reference, parse_reference
 from registry.clock import now
@@ -123,6 +123,25 @@ def _one(session: Session, module: Module, reference: Reference, condition: Colu
         there = [f"{module.name}:{n}" for n in session.scalars(numbers.order_by(Version.number.desc()).limit(5))]
         raise _not_found(f"version {reference}", there)
     return version
+
+
+def group_version(session: Session, digest: str) -> Version:
+    """The version of a compatibility group with these bytes: one that is not yanked, if there is any, and the newest of them.
+
+    Who names it by its digest still finds it where it is yanked, as with any other version.
+
+    Raises:
+        Misfit: `group_mismatch`; there is none.
+    """
+    query = select(Version).join(Module).where(Version.digest == digest, Module.kind == "group")
+    found = session.scalar(query.order_by(Version.yanked_at.is_not(None), Version.id.desc()).limit(1))
+    if found is None:
+        raise Misfit(
+            f"there is no compatibility group with the sha256 {digest}",
+            code="group_mismatch",
+            hint="push the group's file first; its members name it by its digest",
+        )
+    return found
 
 
 def find_alias(session: Session, module: Module, alias: str) -> Alias:

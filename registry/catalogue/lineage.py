@@ -77,6 +77,34 @@ def teacher_tasks(session: Session, category: Version) -> list[Version]:
     return list(session.scalars(query.order_by(Module.name, Version.number)))
 
 
+def own_categories(session: Session, task: Version) -> list[Version]:
+    """The category modules that a task module was trained with, as far as is known: cut from the same net at the same layer.
+
+    Those that were cut here come first, then those of the same compatibility group that were cut elsewhere; of each the newest first. Not
+    the yanked ones.
+    """
+    origin = _cut_from(task)
+    own, other = aliased(Edge), aliased(Edge)
+    query = (
+        select(Version)
+        .join(Module)
+        .join(other, other.child_id == Version.id)
+        .join(own, own.parent_id == other.parent_id)
+        .where(own.child_id == task.id, own.role == other.role, own.role.in_(("teacher", "group")))
+        .where(Module.kind == "category", Version.yanked_at.is_(None))
+        .order_by(own.role.desc(), Version.id.desc())
+    )
+    found = session.scalars(query) if origin is not None else ()
+    return list(dict.fromkeys(version for version in found if _cut_from(version) == origin))
+
+
+def _cut_from(part: Version) -> tuple[str, str] | None:
+    """Of a module that was cut from a net: what the net computes, as a digest, and the layer."""
+    manifest = part.manifest or {}
+    nets = [each["digest"] for each in manifest.get("parents", ()) if each["role"] == "teacher"]
+    return (nets[0], manifest["cut"]) if nets and manifest.get("cut") else None
+
+
 def teachers_of(session: Session, part: Version) -> list[int]:
     """The ids of the teachers that a category or task module was cut from."""
     query = select(Edge.parent_id).where(Edge.child_id == part.id, Edge.role == "teacher")

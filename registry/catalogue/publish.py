@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -15,7 +15,7 @@ from graftery.spec.names import check_name
 from registry.access import audit, caller
 from registry.catalogue import blobs
 from registry.catalogue.aliases import set_alias
-from registry.catalogue.find import DEFAULT, changed, find_module, recount
+from registry.catalogue.find import DEFAULT, changed, find_module, group_version, recount
 from registry.models import Edge, Module, ModuleTag, Version
 from registry.store import Blob
 
@@ -64,6 +64,7 @@ def publish(
 
     Raises:
         Conflict: `kind_conflict`; `conflict` where these bytes were yanked under this name, or a part is unknown.
+        Misfit: `group_mismatch`; the manifest names a compatibility group that is not here.
     """
     caller.check_name(check_name(name))
     blobs.touch(session, blob)
@@ -94,7 +95,7 @@ def publish(
     session.add(version)
     recount(session, module)
     audit.note(session, "publish", version.ref, name, by=by, kind=kind, digest=blob.digest)
-    _add_edges(session, version, [*parents, *_part_parents(session, parts, parents)])
+    _add_edges(session, version, [*parents, *_part_parents(session, parts, parents), *_groups(session, manifest)])
     if kind == "network" and version.number == 1:
         set_alias(session, name, DEFAULT, 1, by)
     return version, True
@@ -140,6 +141,12 @@ def _part_parents(
     return [
         (role, _by_digest(session, role, given[role])) for role in _PART_ROLES if role in given and role not in named
     ]
+
+
+def _groups(session: Session, manifest: Mapping[str, Any] | None) -> list[tuple[Role, int]]:
+    """The compatibility group that the manifest names: of all its parents it has to be here, as joining goes by it."""
+    named = [each["digest"] for each in (manifest or {}).get("parents", ()) if each["role"] == "group"]
+    return [("group", group_version(session, digest).id) for digest in named]
 
 
 _PART_ROLES: tuple[Role, ...] = ("category", "adapter", "task")

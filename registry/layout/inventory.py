@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
+from graftery.errors import Misfit
+from graftery.spec.groups import group_of
+from graftery.spec.manifest import Manifest as ModuleManifest
 from graftery.spec.names import LATEST
 from registry.catalogue.publish import compose_document
 from registry.layout.oci import MANIFEST_TYPE, Descriptor, Manifest, Reader, refused
@@ -129,6 +134,7 @@ def _check_version(record: VersionRecord, found: Inventory) -> None:
         raise refused(f"{record.ref} is not whole")
     if len({(each.role, each.key) for each in record.parents}) < len(record.parents):
         raise refused(f"a parent of {record.ref} stands there twice")
+    _check_group(record, found)
     if record.parts is None:
         return
     given = {role: digest for role, digest in record.parts.model_dump().items() if digest is not None}
@@ -138,6 +144,19 @@ def _check_version(record: VersionRecord, found: Inventory) -> None:
             raise refused(f"the {role} of the network {record.ref} is not what it was made from")
         if any(found.versions[each.key].kind != role for each in record.parents if each.role == role):
             raise refused(f"the {role} of the network {record.ref} is of another kind")
+
+
+def _check_group(record: VersionRecord, found: Inventory) -> None:
+    """The compatibility group that a module names is one of those that it was made from, and no other is: joining goes by it."""
+    made = [found.versions[each.key] for each in record.parents if each.role == "group"]
+    try:
+        named = None if record.manifest is None else group_of(ModuleManifest.model_validate(record.manifest))
+    except (ValidationError, Misfit):
+        raise refused(f"the manifest of {record.ref} cannot be read") from None
+    if [each.digest for each in made] != ([] if named is None else [named]) or any(
+        each.kind != "group" for each in made
+    ):
+        raise refused(f"the compatibility group of {record.ref} is not the one that its manifest names")
 
 
 def document_of(record: VersionRecord, store: Store) -> None:

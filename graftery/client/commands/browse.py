@@ -17,7 +17,8 @@ from graftery.spec.wire import LineageOut
 def list_modules(
     *,
     kind: Annotated[
-        str | None, typer.Option(help="category, task, adapter, teacher, network or samples.", show_default=False)
+        str | None,
+        typer.Option(help="category, task, adapter, teacher, group, network or samples.", show_default=False),
     ] = None,
     q: Annotated[str | None, typer.Option("--query", "-q", help="Text in the name or the description.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only what has this tag.")] = None,

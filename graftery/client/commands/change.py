@@ -9,6 +9,7 @@ import typer
 
 from graftery.client.commands.options import Force, Json, Name, NewAlias, Ref, Url, connect, say, say_json, text_of
 from graftery.client.commands.plain_name import tell_plain_name
+from graftery.client.quality import metrics_entries
 from graftery.client.render import table, when
 
 Alias = Annotated[
@@ -156,6 +157,9 @@ def compose(
     task: Annotated[str, typer.Argument(help="The task module's reference.")],
     *,
     adapter: Annotated[str | None, typer.Option(help="The adapter's reference; none: the shapes must fit.")] = None,
+    evaluate_on: Annotated[
+        str | None, typer.Option(help="A labelled sample set to measure the network on, before it is published.")
+    ] = None,
     set_alias: NewAlias = None,
     force: Force = False,
     url: Url = None,
@@ -165,11 +169,14 @@ def compose(
 
     Examples:
       graftery compose cat-in-animals cat animals-is --adapter cat-in-animals-adapter:2
+      graftery compose cat-in-animals cat animals-is --evaluate-on cats
     """
     with connect(url) as client:
-        out = client.compose(name, category, task, adapter, alias=set_alias, force=force)
+        out = client.compose(name, category, task, adapter, alias=set_alias, evaluate_on=evaluate_on, force=force)
         if as_json:
             say_json(out)
             return
         say(f"{out.ref}  network  sha256:{out.digest[:12]}")
+        for label, text in metrics_entries(out.metrics or {}):
+            say(f"  {label}  {text}")
         tell_plain_name(client, out.ref)

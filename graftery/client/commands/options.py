@@ -28,7 +28,9 @@ NewAlias = Annotated[
         "network's first version until it is moved.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Also where preprocessing or meanings disagree.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also where preprocessing, meanings or compatibility groups disagree.")
+]
 
 
 def connect(url: str | None) -> Client:

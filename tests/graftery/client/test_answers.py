@@ -34,6 +34,8 @@ def answer(status: int, **content: object) -> httpx.Response:
         ("shape_mismatch", Misfit),
         ("header_too_large", HeaderRefused),
         ("diverged", TrainingFailed),
+        ("group_mismatch", Misfit),
+        ("at_chance", TrainingFailed),
         ("not_ready", Unavailable),
         ("method_not_allowed", ServiceError),
         ("a_code_of_tomorrow", ServiceError),

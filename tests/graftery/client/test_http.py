@@ -274,7 +274,7 @@ def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) ->
         client.delete("cat:3")
         client.delete("cat")
         assert client.lineage("cat", "down").direction == "down"
-        client.compose("n", "cat", "is", alias="stable")
+        client.compose("n", "cat", "is", alias="stable", evaluate_on="few")
         client.collect(dry_run=True)
         client.cancel("j1")
         client.retry("j1")
@@ -285,6 +285,8 @@ def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) ->
     by_path = {f"{request.method} {request.path}": request for request in asked}
     assert by_path["PUT /v1/modules/cat/aliases/stable"].json() == {"version": 3}
     assert by_path["POST /v1/versions/cat:3/yank"].json() == {"reason": "bad"}
+    composed = {"name": "n", "category": "cat", "task": "is", "alias": "stable", "evaluate_on": "few", "force": False}
+    assert by_path["POST /v1/networks"].json() == composed
     assert by_path["POST /v1/collect"].json() == {"dry_run": True}
     assert by_path["GET /v1/versions/cat/lineage"].query == {"direction": ["down"]}
 

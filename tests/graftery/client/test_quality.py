@@ -31,3 +31,40 @@ def test_intervals_stand_beside_their_numbers_and_estimates_apart() -> None:
         ("adapter minus teacher", "accuracy -0.01 [-0.015, 0.005]"),
         ("agreement", "kappa 0.9  count 512  (with the teacher, on noise; a flag, not an accuracy)"),
     ]
+
+
+def test_a_recombination_says_what_it_rests_on() -> None:
+    metrics = {
+        "group": "ab" * 32,
+        "recombined": {"accuracy": 0.8},
+        "own": {"accuracy": 0.9},
+        "recombined_interval": {"accuracy": [0.7, 0.85]},
+        "own_interval": {"accuracy": [0.85, 0.95]},
+        "recombined_minus_own_interval": {"accuracy": [-0.15, -0.05]},
+        "chance": 0.5,
+        "normalised": 75.0,
+        "evaluated": {"samples": 40, "resamples": 1000, "level": 0.95},
+        "evaluated_on": "few:1",
+        "own_category": None,
+    }
+    assert metrics_entries(metrics) == [
+        ("group", "sha256:abababababab, of both modules: they recombine with no adapter"),
+        ("normalised", "75.0  (100: as good as on its own category module; 0: chance, 0.5)"),
+        ("metrics", "evaluated_on few:1"),
+        ("measured", "on 40 samples; in brackets 95% of 1000 resamples, no promise for other samples"),
+        ("recombined", "accuracy 0.8 [0.7, 0.85]"),
+        ("own", "accuracy 0.9 [0.85, 0.95]"),
+        ("recombined minus own", "accuracy -0.1 [-0.15, -0.05]"),
+    ]
+
+
+def test_a_forced_composition_shows() -> None:
+    [(label, text)] = metrics_entries({"across_groups": True})
+    assert label == "group" and str(text).startswith("FORCED ACROSS GROUPS")
+    assert metrics_entries({"across_groups": True, "chance": 0.5, "normalised": None})[1] == ("chance", "0.5")
+
+
+def test_what_a_group_sees_in_a_member_and_how_long_a_training_was() -> None:
+    assert metrics_entries({"group": {"common": 0.75, "rotation": None}}) == [("group", "common 0.75")]
+    assert metrics_entries({"group": {"common": None, "rotation": None}}) == []
+    assert metrics_entries({"steps": 270, "agreement": None}) == [("metrics", "steps 270")]

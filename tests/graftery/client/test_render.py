@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graftery.client.render import certificate_text, job_line, lineage_lines, quantity, size, table
+from graftery.client.render import certificate_text, job_line, lineage_lines, manifest_entries, quantity, size, table
 from graftery.spec.wire import JobOut, LineageOut
+from tests.support import tones
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,12 @@ def test_a_certificate_in_a_sentence() -> None:
         "2 of 4 networks that share a module answer as before, to the bit; 1 within the tolerance of another device "
         "class; 7 more were not asked; NOT AS BEFORE: old:1 (the file is damaged)"
     )
+
+
+def test_what_the_members_of_a_group_agree_on() -> None:
+    said = dict(manifest_entries(tones.group().manifest.model_dump(exclude_none=True)))
+    assert (said["methods"], said["shared heads"]) == ("RP, DCC, IIW", "common, rotation")
+    assert (said["common classes"], said["images"]) == ("dark, bright", "float32 [N, 1, 8, 8]")
+    young = dict(manifest_entries(tones.group(trained=False).manifest.model_dump(exclude_none=True)))
+    assert young["shared heads"] == "not trained yet"
+    assert "methods" not in dict(manifest_entries(tones.member().head.manifest.model_dump(exclude_none=True)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -125,3 +126,25 @@ def test_parts_know_their_teachers(session: Session) -> None:
     teacher = catalogue.resolve(session, "cat-teacher").id
     for name, ids in (("cat", [teacher]), ("cat-is", [teacher]), ("graft-adapter", [])):
         assert catalogue.teachers_of(session, catalogue.resolve(session, name)) == ids
+
+
+def _cut(net: str, layer: str = "lower", group: str | None = None) -> dict[str, Any]:
+    parents = [{"role": "teacher", "digest": net * 64}, *([{"role": "group", "digest": group}] if group else [])]
+    return {"cut": layer, "parents": parents}
+
+
+def test_the_category_modules_that_a_task_module_was_trained_with(session: Session) -> None:
+    """Of the same net, cut at the same layer: by the teacher that was cut here first, then within the group."""
+    group = put(session, "kin", "g", "group").digest
+    teacher = [("teacher", put(session, "net", "net", "teacher").id)]
+    task = put(session, "is", "upper", "task", manifest=_cut("a", group=group), parents=teacher)
+    put(session, "pushed", "1", manifest=_cut("a", group=group))
+    put(session, "cut-here", "2", manifest=_cut("a", group=group), parents=teacher)
+    put(session, "yanked", "3", manifest=_cut("a", group=group), parents=teacher)
+    catalogue.yank(session, "yanked:1", "bad")
+    put(session, "cut-elsewhere", "4", manifest=_cut("a", "features", group), parents=teacher)
+    put(session, "of-another-net", "5", manifest=_cut("b", group=group))
+    put(session, "a-stranger", "6", manifest=_cut("a"))
+    put(session, "other-is", "7", "task", manifest=_cut("a", group=group), parents=teacher)
+    assert [each.ref for each in catalogue.own_categories(session, task)] == ["cut-here:1", "pushed:1"]
+    assert catalogue.own_categories(session, catalogue.resolve(session, "cat-is")) == []

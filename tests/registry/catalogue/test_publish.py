@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from graftery.errors import Conflict, GrafteryError
+from graftery.errors import Conflict, GrafteryError, Misfit, NotFound
 from graftery.spec.manifest import NetworkParts
 from registry import catalogue
 from registry.db import Database
@@ -147,3 +148,36 @@ def test_a_networks_document_is_canonical() -> None:
         "parts": {"category": "c" * 64, "task": "d" * 64},
     }
     assert b" " not in document
+
+
+def _naming(*digests: str) -> dict[str, Any]:
+    return {"kind": "task", "parents": [{"role": "group", "digest": digest} for digest in digests]}
+
+
+def test_a_member_is_made_from_its_group(database: Database) -> None:
+    with database.transaction() as session:
+        group = put(session, "kin", "group", "group")
+        member = put(session, "cat", "lower", manifest=_naming(group.digest))
+        found = catalogue.lineage(session, "cat", "up").edges
+        assert [(each.child, each.parent, each.role) for each in found] == [(member.ref, "kin:1", "group")]
+
+
+def test_a_member_of_no_group_that_is_here_is_not_published(database: Database) -> None:
+    with database.transaction() as session:
+        other = put(session, "kin", "group", "category")
+    with pytest.raises(Misfit) as refused, database.transaction() as session:
+        put(session, "cat", "lower", manifest=_naming(other.digest))
+    assert refused.value.code == "group_mismatch"
+    with database.read() as session, pytest.raises(NotFound):
+        catalogue.get_module(session, "cat")
+
+
+def test_of_two_groups_with_the_same_bytes_the_one_that_is_not_yanked_is_meant(database: Database) -> None:
+    with database.transaction() as session:
+        digest = put(session, "kin", "group", "group").digest
+        put(session, "kin-again", "group", "group")
+        assert catalogue.group_version(session, digest).ref == "kin-again:1"
+        catalogue.yank(session, "kin-again:1", "bad")
+        assert catalogue.group_version(session, digest).ref == "kin:1"
+        catalogue.yank(session, "kin:1", "bad")
+        assert catalogue.group_version(session, digest).ref == "kin-again:1"

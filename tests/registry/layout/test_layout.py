@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from graftery.errors import Conflict, StoreError
+from graftery.errors import Conflict, GrafteryError, StoreError
 from registry import catalogue
 from registry.collect import collect
 from registry.db import Database, upgrade
@@ -167,3 +168,49 @@ def test_a_name_of_another_kind(target: Place, folder: Path) -> None:
     with pytest.raises(Conflict) as error:
         restore(database, store, folder, nothing, check=None)
     assert error.value.code == "kind_conflict"
+
+
+@SQLITE
+def test_groups_and_their_members_come_back(source: Place, target: Place, tmp_path: Path) -> None:
+    _with_member(source)
+    export(*source, tmp_path / "with-groups", nothing)
+    restore(*target, tmp_path / "with-groups", nothing, check=None)
+    assert layouts.rows(target[0]) == layouts.rows(source[0])
+    with target[0].transaction() as session, pytest.raises(Conflict):
+        catalogue.delete_module(session, "kin")
+
+
+@SQLITE
+@pytest.mark.parametrize("lie", ["no group", "another group", "another kind", "none in the manifest"])
+def test_a_member_of_another_group_than_its_file_says_is_refused(
+    source: Place, target: Place, tmp_path: Path, lie: str
+) -> None:
+    """Joining goes by what the manifest says, deletion by lineage: they have to agree."""
+    _with_member(source)
+    folder = tmp_path / "with-groups"
+    export(*source, folder, nothing)
+
+    def edit(_manifest: dict[str, object], config: dict[str, Any]) -> None:
+        if lie == "no group":
+            config["parents"] = []
+        elif lie == "none in the manifest":
+            config["manifest"]["parents"] = []
+        else:
+            config["parents"][0] |= {"name": "kin-2" if lie == "another group" else "eight"}
+
+    layouts.change(folder, "member:1", edit)
+    with pytest.raises(GrafteryError) as refused:
+        restore(*target, folder, nothing, check=None)
+    assert refused.value.code == "layout_invalid"
+
+
+def _with_member(source: Place) -> None:
+    database, store = source
+    with database.transaction() as session:
+        for name in ("kin", "kin-2"):
+            put(session, name, store.put_bytes(name.encode()) and name, "group")
+        spec = {"dtype": "float32", "shape": ["N", 4]}
+        parents = [{"role": "group", "digest": catalogue.resolve(session, "kin").digest}]
+        manifest = {"kind": "task", "input": spec, "outputs": {"is": spec}, "parents": parents}
+        store.put_bytes(b"member")
+        put(session, "member", "member", "task", manifest=manifest)
