@@ -61,7 +61,9 @@ class KeyRequest(Request):
         max_length=64,
         description="It changes only what is called NAMESPACE.NAME in one of these; null: whatever its scopes allow",
     )
-    expires_in_s: float | None = Field(None, gt=0, le=MAX_LIFE_S, description="Seconds from now; null: it does not")
+    expires_in_s: float | None = Field(
+        None, gt=0, le=MAX_LIFE_S, strict=True, description="Seconds from now; null: it does not"
+    )
 
     @model_validator(mode="after")
     def _admin_is_everywhere(self) -> KeyRequest:
@@ -73,7 +75,7 @@ class KeyRequest(Request):
 
 class RotateRequest(Request):
     overlap_s: float = Field(
-        0.0, ge=0, le=MAX_OVERLAP_S, description="Seconds for which the secret before is taken as well"
+        0.0, ge=0, le=MAX_OVERLAP_S, strict=True, description="Seconds for which the secret before is taken as well"
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from graftery.spec.manifest import Digest
 from graftery.spec.references import Name
-from graftery.spec.wire import Request, Wire
+from graftery.spec.wire import Request, Whole, Wire
 
 OFFSET_TYPE = "application/offset+octet-stream"
 TUS_VERSION = "1.0.0"
@@ -20,7 +20,7 @@ class UploadRequest(Request):
     """What will be sent, and under which name it will be published."""
 
     name: Name
-    size_bytes: int = Field(ge=1, le=2**50)
+    size_bytes: Whole = Field(ge=1, le=2**50)
     digest: Digest = Field(description="sha256 of the whole file", examples=["0f" * 32])
     target: Target = Field("module", description="Whether PUT /v1/modules, /v1/teachers or /v1/samples will publish it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StrictBool
 
 from graftery.spec.manifest import Facts, Kind, Manifest, NetworkParts, Role, SamplesFacts
 from graftery.spec.recipes import TransplantRecipe
@@ -18,6 +18,14 @@ FINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled
 EventType = Literal["state", "progress", "checkpoint", "result"]
 
 _Item = TypeVar("_Item")
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole), Strict()]
+"""A whole number as JSON has it: 3 and 3.0, but neither true nor "3"."""
 
 
 class Wire(BaseModel):
@@ -97,7 +105,7 @@ class ModulePatch(Request):
 
 
 class AliasRequest(Request):
-    version: int = Field(ge=1, le=10**9)
+    version: Whole = Field(ge=1, lt=10**9)
 
 
 class AliasOut(Wire):

@@ -45,6 +45,7 @@ def test_a_rotation_gives_a_new_secret(client: TestClient) -> None:
     assert rotated["secret"] != made["secret"]
     assert rotated["id"] == made["id"]
     assert rotated["overlap_until"] > rotated["rotated_at"]
+    assert code_of(client.put("/v1/keys/ci/secret", json={"overlap_s": False})) == "request_invalid"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ def test_a_rotation_gives_a_new_secret(client: TestClient) -> None:
         {"scopes": ["push"], "expires_in_s": 0},
         {"scopes": ["push"], "expires_in_s": 1e12},
         {"scopes": ["push"], "expires_in_s": "NaN"},
+        {"scopes": ["push"], "expires_in_s": True},
         {"scopes": ["push"], "secret": "mine"},
     ],
 )

@@ -51,6 +51,8 @@ def test_default_is_what_the_bare_name_means(client: TestClient) -> None:
     [
         ("PUT", PATH, {"version": 9}, 404, "not_found"),
         ("PUT", PATH, {"version": 0}, 422, "request_invalid"),
+        ("PUT", PATH, {"version": True}, 422, "request_invalid"),
+        ("PUT", PATH, {"version": 10**9}, 422, "request_invalid"),
         ("PUT", PATH, {"version": 10**12}, 422, "request_invalid"),
         ("PUT", "/v1/modules/cat/aliases/latest", {"version": 1}, 422, "name_invalid"),
         ("PUT", "/v1/modules/cat/aliases/1st", {"version": 1}, 422, "name_invalid"),

@@ -202,6 +202,7 @@ def test_given_up(client: TestClient, app_settings: Settings) -> None:
         ({"name": "-"}, 422, "request_invalid"),
         ({"digest": "x"}, 422, "request_invalid"),
         ({"size_bytes": 0}, 422, "request_invalid"),
+        ({"size_bytes": True}, 422, "request_invalid"),
         ({"size_bytes": 5 * 1024**3}, 413, "file_too_large"),
         ({"name": "digits"}, 409, "kind_conflict"),
         ({"name": "digits", "target": "teacher"}, 409, "kind_conflict"),
