@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 
 from app.deps import Service, ServiceDep
+from app.errors import problems
 from graftery import __version__
 from graftery.errors import GrafteryError
 from graftery.spec.wire import Health
@@ -38,7 +39,9 @@ def ready(service: ServiceDep, response: Response) -> Health:
 
 
 @router.get(
-    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
 def metrics(service: ServiceDep) -> Response:
     """Figures for Prometheus."""
