@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry test-faults example-compat format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: venv  ## Every test, with real PostgreSQL and Redis
 
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
 	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)
+
+test-openapi: venv  ## Many more requests by the OpenAPI document, each time others (20 minutes)
+	GRAFTERY_OPENAPI=$${GRAFTERY_OPENAPI:-20} $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600 tests/contract/test_operations.py tests/contract/test_workflows.py $(ARGS)
 
 cluster: venv  ## What docker-compose.yml describes, as processes on this machine (ARGS="--port N"; Ctrl-C ends it)
 	$(BIN)/python -m tests.support.cluster $(ARGS)

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from app import links
+from app.access import needed
 from graftery import __version__
 from graftery.spec.wire import JobEvent, ProblemDocument
 
@@ -63,10 +65,19 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (ProblemDocument, JobEvent):  # named by routes that do not return them as they are
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         found["components"]["schemas"][model.__name__] = schema
-    # Where keys are asked for, which is the service's setting; `{}`: where they are not.
     found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    found["security"] = [{"key": []}, {}]
+    _say_what_is_needed(found, always=app.state.service.guard.asks)
+    links.add(found)
     return found
+
+
+def _say_what_is_needed(document: dict[str, Any], *, always: bool) -> None:
+    """The scopes of keys, one of which each operation needs; `{}` beside them: only where keys are asked for."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            rights = needed(method.upper(), path)
+            keys: list[dict[str, list[str]]] = [{"key": [right]} for right in sorted(rights or ())]
+            operation["security"] = keys if always or not keys else [*keys, {}]
 
 
 _LICENCE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}

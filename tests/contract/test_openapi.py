@@ -1,61 +1,25 @@
-"""The OpenAPI document: what generators and readers need of it, and that the service keeps to it."""
+"""The OpenAPI document: what generators and readers need of it. That the service keeps to it: test_operations.py."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-import schemathesis
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from app.main import ROUTERS, create_app
-from app.prechecks import Prechecks
-from app.routes import health
-from graftery.spec.limits import Limits
+from app.main import create_app
 from graftery.spec.problems import PROBLEMS
-from graftery.spec.uploading import OFFSET_TYPE
 from registry.settings import Settings
-from tests.support import files
-from tests.support.http import push_parts, push_samples, push_teacher
-from tests.support.verifiers import SharedVerifier
+from tests.support.openapi import PLANES
 
-EXAMPLES = 12
-UPLOADS = 5
+Access = Literal["auto", "keys", "open"]
 
 
 @pytest.fixture(scope="module")
-def app(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """The registry's app with something behind the names that the examples use."""
-    home = tmp_path_factory.mktemp("openapi")
-    shutil.copy(_sqlite_template, home / "graftery.db")
-    made = create_app(Settings(home=home, planes=frozenset({"registry"}), free_bytes=0))
-    verifier = SharedVerifier(Limits())  # schemathesis starts and ends the app around each request
-    made.state.service = replace(made.state.service, verifier=verifier, prechecks=Prechecks(made.state.store, None))
-    with TestClient(made) as client:
-        push_parts(client)
-        push_teacher(client, "dog")
-        push_samples(client, "digits", files.samples())
-        client.put("/v1/modules/cat/aliases/stable", json={"version": 1})
-        ended = client.post("/v1/collect").json()["id"]
-        client.post(f"/v1/jobs/{ended}/cancel")
-        upload = client.post("/v1/uploads", json={"name": "new", "size_bytes": 10, "digest": "0f" * 32}).json()["id"]
-        made.state.known = {"name": "cat", "ref": "dog:1", "alias": "stable", "id": ended, "upload": upload}
-        yield made
-    verifier.end()
-
-
-@pytest.fixture(scope="module")
-def document(app: FastAPI) -> dict[str, Any]:
-    return app.openapi()
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(Settings(home=tmp_path_factory.mktemp("document"), planes=PLANES)).openapi()
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -98,7 +62,7 @@ def test_uploads_take_bytes(document: dict[str, Any]) -> None:
 
 def test_every_post_takes_an_idempotency_key(document: dict[str, Any]) -> None:
     for method, path, operation in _operations(document):
-        if method == "post":
+        if method == "post" and path.startswith("/v1/"):
             names = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"}
             assert "idempotency-key" in names, path
 
@@ -122,58 +86,44 @@ def test_no_answer_is_undescribed(document: dict[str, Any]) -> None:
                 assert any(each.get("schema") for each in content.values()), (method, path, status)
 
 
-# Bytes that are valid by the schema (any bytes) are refused by the checks of docs/module-file.md; a cursor or an ETag
-# that is valid by the schema (any string) is not one that we gave; an upload that is valid by the schema may be over the
-# limits of the settings: what is positive there, a schema cannot say.
-_UNSAID = {
-    ("PUT", "/v1/modules/{name}"),
-    ("PUT", "/v1/samples/{name}"),
-    ("PUT", "/v1/teachers/{name}"),
-    ("PUT", "/v1/uploads/{id}/parts/{number}"),
-    ("PATCH", "/v1/uploads/{id}"),
-    ("POST", "/v1/uploads"),
-}
-schemathesis.serializer.alias(OFFSET_TYPE, "application/octet-stream")
-
-OPERATIONS = sorted(
-    (
-        (method, route.path)
-        for room in (*ROUTERS, health)
-        for route in room.router.routes
-        for method in route.methods  # type: ignore[attr-defined]
-    ),
-    key=lambda each: (each[0] == "DELETE", each),  # last, so that the others find something
-)
+def test_what_an_answer_names_is_linked_to(document: dict[str, Any]) -> None:
+    links = {operation["operationId"]: operation["responses"] for _, _, operation in _operations(document)}
+    job = links["collect"]["202"]["links"]
+    assert job.keys() == {"get_job", "get_job_events", "cancel_job", "retry_job"}
+    assert job["get_job"] == {"operationId": "get_job", "parameters": {"id": "$response.body#/id"}}
+    upload = links["create_upload"]["201"]["links"]
+    assert upload["append_upload"]["parameters"] == {
+        "id": "$response.body#/id",
+        "upload-offset": "$response.body#/offset",
+    }
+    assert upload["upload_module"]["parameters"] == {"name": "$response.body#/name", "upload": "$response.body#/id"}
+    assert links["list_jobs"]["200"]["links"]["cancel_job_of_items"]["parameters"] == {
+        "id": "$response.body#/items/0/id"
+    }
+    assert links["upload_teacher"]["201"]["links"]["get_version_of_category"]["parameters"] == {
+        "ref": "$response.body#/category/ref"
+    }
+    assert "infer" in links["create_network"]["201"]["links"]
+    assert "infer" not in links["upload_module"]["201"]["links"]
+    assert "links" not in links["delete_module"]["204"]
 
 
-@pytest.fixture(scope="module")
-def api(app: FastAPI) -> Any:
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+def test_a_link_gives_all_of_a_path(document: dict[str, Any]) -> None:
+    targets = {operation["operationId"]: (path, operation) for _, path, operation in _operations(document)}
+    for method, path, operation in _operations(document):
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                to, target = targets[link["operationId"]]
+                takes = {parameter["name"] for parameter in target["parameters"]}
+                assert set(re.findall(r"\{(\w+)\}", to)) <= link["parameters"].keys() <= takes, (method, path, to)
 
 
-@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda value: value)
-def test_the_service_keeps_to_its_document(app: FastAPI, api: Any, method: str, path: str) -> None:
-    """Requests that the document allows, also about what is there, and requests that it forbids."""
-    operation = api[path][method]
-    there = app.state.known | ({"id": app.state.known["upload"]} if path.startswith("/v1/uploads") else {})
-    known = {name: value for name, value in there.items() if f"{{{name}}}" in path}
-    cases = operation.as_strategy() | operation.as_strategy(path_parameters=known)
-    if known or operation.body or operation.query:
-        cases |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
-
-    @given(case=cases)
-    @settings(
-        max_examples=UPLOADS if method == "PUT" else EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    def keeps_to_it(case: Any) -> None:
-        unsaid = (method, path) in _UNSAID or "cursor" in (case.query or {}) or "if-match" in (case.headers or {})
-        excluded = [positive_data_acceptance] if unsaid else []
-        if "tus-resumable" in (case.headers or {}):  # tus refuses with 412, which the check does not take for a refusal
-            excluded.append(negative_data_rejection)
-        case.call_and_validate(excluded_checks=excluded)
-
-    keeps_to_it()
+@pytest.mark.parametrize(("access", "also_without"), [("keys", False), ("auto", True), ("open", True)])
+def test_every_operation_says_which_keys_may(tmp_path: Path, access: Access, also_without: bool) -> None:
+    made = create_app(Settings(home=tmp_path, access=access, planes=PLANES)).openapi()
+    said = {(method, path): operation["security"] for method, path, operation in _operations(made)}
+    without: list[dict[str, list[str]]] = [{}] if also_without else []
+    assert said["get", "/v1/modules"] == [{"key": ["read"]}, *without]
+    assert said["get", "/v2/models"] == [{"key": ["infer"]}, {"key": ["read"]}, *without]
+    assert said["put", "/v1/keys/{name}"] == [{"key": ["admin"]}, *without]
+    assert said["get", "/health/live"] == said["get", "/v2/health/ready"] == []
