@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance, use_after_free
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance, use_after_free
 
 from graftery.errors import GrafteryError
 from registry import jobs
@@ -65,7 +65,8 @@ def _machine(opened: Whole, succeeded: Counter[str]) -> Any:
                 _end(opened, case.path_parameters["id"])
 
         def validate_response(self, response: Any, case: Any, **options: Any) -> None:
-            excluded = [positive_data_acceptance] if is_unsaid(response) else []
+            excluded = [negative_data_rejection]  # nothing is: a number of a link, sent as text, is taken for it
+            excluded += [positive_data_acceptance] if is_unsaid(response) else []
             excluded += [use_after_free] if _KEPT.fullmatch(case.operation.path) else []
             case.validate_response(response, excluded_checks=excluded, recorder=self.recorder)
             succeeded[case.operation.label] += 200 <= response.status_code < 300

@@ -43,8 +43,8 @@ _CONFIG = schemathesis.Config.from_dict(
             "negative_data_rejection": {"expected-statuses": [str(each) for each in _REFUSALS]},
             "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "503"]},
         },
-        # The links are those of the document: none is guessed beside them.
-        "phases": {"stateful": {"inference": {"algorithms": []}}},
+        # The links are those of the document: none is guessed beside them. What is followed is to succeed.
+        "phases": {"stateful": {"inference": {"algorithms": []}, "generation": {"mode": "positive"}}},
     }
 )
 # Details of refusals of what the document allows, where no schema can say what is wrong with it.
