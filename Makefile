@@ -28,8 +28,9 @@ venv: $(VENV)/.installed  ## Make the environment
 demo: venv  ## Transplant real handwritten digits over HTTP (ARGS=--exit: end by itself)
 	env -u OMP_NUM_THREADS $(BIN)/python -m examples.demo $(ARGS)
 
+# A file a worker: what its tests share is made once.
 test: venv  ## Every test, with real PostgreSQL and Redis
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
+	$(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(ARGS)
 
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
 	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)

@@ -17,7 +17,7 @@ from graftery.spec.wire import JobOut
 from tests.support.files import CUT, parts, teacher
 from tests.support.service import Service, serving
 
-pytestmark = [pytest.mark.trips, pytest.mark.xdist_group("trips")]
+pytestmark = pytest.mark.trips
 QUICK = {"steps": 10, "batch": 8, "sources": ["noise"]}
 
 

@@ -29,7 +29,7 @@ from tests.support.cluster import Cluster
 from tests.support.files import CUT, parts, samples, teacher
 from tests.support.processes import eventually, family, gone
 
-pytestmark = [pytest.mark.trips, pytest.mark.slow, pytest.mark.xdist_group("trips")]
+pytestmark = [pytest.mark.trips, pytest.mark.slow]
 QUICK = {"steps": 30, "batch": 8, "inversion": {"steps": 10, "images": 16}}
 # All of its steps: one that stops by itself might be over before its worker is.
 WHOLE = os.environ.get("GRAFTERY_CLUSTER") == "whole"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from graftery import ModuleFile, compose, load
 from graftery.client.http import Client
-from graftery.errors import GrafteryError, TrainingFailed
+from graftery.errors import Conflict, GrafteryError, TrainingFailed
 from graftery.spec.wire import JobOut
 from tests.support.files import CUT, parts, teacher
 from tests.support.service import Service
 from tests.support.transplants import category_file, task_file, vector_category
 
-pytestmark = [pytest.mark.trips, pytest.mark.xdist_group("trips")]
+pytestmark = pytest.mark.trips
+FROM_NOISE = {"steps": 20, "batch": 8, "sources": ["noise"]}
 QUICK = {"steps": 30, "batch": 8, "inversion": {"steps": 10, "images": 16}}
 
 
@@ -167,3 +169,37 @@ def test_cancel(populated: Client) -> None:
     assert populated.job(job).state == "cancelled"
     with pytest.raises(GrafteryError):
         populated.inspect("long")
+
+
+def test_one_category_under_two_tasks(service: Service, client: Client, images: Tensor) -> None:
+    """Asked for at once: both jobs done, both networks answer."""
+    client.push_teacher("all", teacher(("is", "size"), seed=1), cut=CUT)
+    client.push_teacher("cat", teacher(("is", "size"), seed=12), cut=CUT)
+    client.push_teacher("cow", teacher(("is",), seed=3), cut=CUT)
+    client.push_samples("two-measured-on", images, torch.arange(32) % 2)
+    before = len([*client.jobs()])
+
+    with pytest.raises(Conflict) as refusal:
+        client.transplant("cow", ["all-is", "all-size"], name="never")
+    assert refusal.value.details["choices"] == ["cow-is:1"]
+    assert len([*client.jobs()]) == before
+
+    asked = {"name": "cat-here", "category": "cat", "task": ["all-is", "all-size"], "recipe": FROM_NOISE}
+    once = {"Idempotency-Key": "two-tasks"}
+    answers = [httpx.post(f"{service.url}/v1/transplants", json=asked, headers=once, timeout=60) for _ in range(2)]
+    assert [each.status_code for each in answers] == [202, 202]
+    assert answers[0].content == answers[1].content
+    assert len([*client.jobs()]) == before + 2
+
+    jobs = client.wait_all([job["id"] for job in answers[0].json()["jobs"]])
+    assert [job.result and job.result["network"] for job in jobs] == ["cat-here-is:1", "cat-here-size:1"]
+    assert [job.pinned["teacher_task"].split("@")[0] for job in jobs] == ["cat-is", "cat-size"]
+    values = [client.infer(f"cat-here-{output}", images.numpy()) for output in ("is", "size")]
+    assert [value.shape for value in values] == [(32, 1), (32, 1)]
+    assert not np.allclose(*values)
+
+    said = {"all-size": "two-measured-on"}
+    more = client.transplant("cat", ["all-size"], name="more", evaluate_on=said, recipe=FROM_NOISE)
+    (measured,) = client.wait_all(more)
+    assert measured.result is not None
+    assert 0 <= measured.result["metrics"]["adapter"]["balanced_accuracy"] <= 1
