@@ -35,7 +35,7 @@ test: venv  ## Every test, with real PostgreSQL and Redis
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
 	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)
 
-test-openapi: venv  ## Many more requests by the OpenAPI document, each time others (20 minutes)
+test-openapi: venv  ## Many more requests by the OpenAPI document, each time others (about 5 minutes)
 	GRAFTERY_OPENAPI=$${GRAFTERY_OPENAPI:-20} $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600 tests/contract/test_operations.py tests/contract/test_workflows.py $(ARGS)
 
 cluster: venv  ## What docker-compose.yml describes, as processes on this machine (ARGS="--port N"; Ctrl-C ends it)
