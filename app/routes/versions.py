@@ -11,8 +11,9 @@ from app.deps import ExactRefPath, Posting, Reading, RefPath, ServiceDep, Writin
 from app.errors import problems
 from app.files import FILE_ANSWERS, File, WantedDep, file_answer
 from app.openapi import BINARY
+from graftery.spec.lineage import LineageOut
 from graftery.spec.names import parse_reference
-from graftery.spec.wire import LineageOut, VersionOut, YankRequest
+from graftery.spec.wire import VersionOut, YankRequest
 from registry import catalogue
 from registry.models import Version
 

@@ -13,13 +13,13 @@ from graftery.client.answers import json_of, parse
 from graftery.client.transport import TIMEOUT
 from graftery.client.verbs import Verbs, module_path, request_of, version_path
 from graftery.errors import NotFound
+from graftery.spec.lineage import LineageOut
 from graftery.spec.manifest import Kind
 from graftery.spec.names import ALIAS_PATTERN, check_name, parse_reference
 from graftery.spec.wire import (
     AliasEvent,
     AliasOut,
     AliasRequest,
-    LineageOut,
     ModuleOut,
     ModulePatch,
     NetworkRequest,

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from graftery.client.quality import metrics_entries
+from graftery.spec.lineage import LineageOut
 from graftery.spec.manifest import Facts, SamplesFacts, TensorSpec
-from graftery.spec.wire import JobOut, LineageOut, VersionOut
+from graftery.spec.wire import JobOut, VersionOut
 
 _WIDE = 10_000
 _PREFIXES = ("", "k", "M", "G", "T")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StrictBool
 
-from graftery.spec.manifest import Facts, Kind, Manifest, NetworkParts, Role, SamplesFacts
+from graftery.spec.manifest import Facts, Kind, Manifest, NetworkParts, SamplesFacts
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.references import Alias, Name, PerTask, Ref, Tasks
 
@@ -129,27 +129,6 @@ class AliasEvent(Wire):
 
 class YankRequest(Request):
     reason: str = Field(min_length=1, max_length=2000)
-
-
-class LineageNode(Wire):
-    ref: str
-    kind: Kind
-    digest: str
-
-
-class LineageEdge(Wire):
-    """`child` was made from `parent`, which had this role."""
-
-    child: str
-    parent: str
-    role: Role
-
-
-class LineageOut(Wire):
-    root: str
-    direction: Literal["up", "down"]
-    nodes: list[LineageNode]
-    edges: list[LineageEdge]
 
 
 class TeacherOut(Wire):

@@ -8,7 +8,7 @@ from sqlalchemy import Subquery, literal, select
 from sqlalchemy.orm import Session, aliased
 
 from graftery.errors import Conflict, NotFound
-from graftery.spec.wire import LineageEdge, LineageNode, LineageOut
+from graftery.spec.lineage import LineageEdge, LineageNode, LineageOut
 from registry.catalogue.find import resolve
 from registry.catalogue.publish import NetworkVersions
 from registry.models import Edge, Module, Version

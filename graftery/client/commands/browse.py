@@ -11,7 +11,7 @@ from graftery.client.commands.local_file import inspect_file
 from graftery.client.commands.options import Json, Name, Ref, Url, connect, say, say_json
 from graftery.client.render import lineage_lines, size, table, version_card, when
 from graftery.errors import GrafteryError
-from graftery.spec.wire import LineageOut
+from graftery.spec.lineage import LineageOut
 
 
 def list_modules(

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from graftery.client.render import certificate_text, job_line, lineage_lines, manifest_entries, quantity, size, table
-from graftery.spec.wire import JobOut, LineageOut
+from graftery.spec.lineage import LineageOut
+from graftery.spec.wire import JobOut
 from tests.support import tones
 
 
