@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -142,18 +143,24 @@ class _Child:
             self.stop()
             self.lock.release()
 
-    def ask(self, request: dict[str, Any], wall_s: float) -> dict[str, Any]:
-        """One question, one answer; a child that does not give it within `wall_s` is ended."""
+    def ask(self, request: dict[str, Any], wall_s: float, *, again: bool = True) -> dict[str, Any]:
+        """One question, one answer; a child that does not give it within `wall_s` is ended.
+
+        Where a child was killed, another is asked, once: a child's own limits end it otherwise, so the file may be fine.
+        """
         self._ready()
         try:
             return self._answer(request, wall_s)
         except (TimeoutError, EOFError, OSError) as error:
             late = isinstance(error, TimeoutError)
+            killed = not late and self._was_killed()
             log.warning("child_ended", work=self._work, action=request["action"], late=late)
             self.stop()
             if self.ended:
                 raise Unavailable("the service is ending") from error
             self.start()  # warm again by the time the next request comes
+            if killed and again:
+                return self.ask(request, wall_s, again=False)
             reason = f"took more than {wall_s:g} s" if late else "ran over its memory or CPU time"
             raise ModuleFileError(
                 f"{self._work} {reason}", code="verify_limit", hint="send a smaller net, or raise the limits"
@@ -161,6 +168,12 @@ class _Child:
         except ValueError as error:
             self.stop()
             raise GrafteryError(f"{self._work} ended with an answer that is no JSON", code="internal") from error
+
+    def _was_killed(self) -> bool:
+        try:
+            return self._process is not None and self._process.wait(_LOOK_S) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
 
     def _ready(self) -> None:
         try:

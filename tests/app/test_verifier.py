@@ -64,6 +64,10 @@ def test_a_file_that_ends_its_child_is_refused_and_the_next_is_checked(
     assert not psutil.pid_exists(before)
 
 
+def test_a_file_whose_child_was_killed_by_something_else_is_checked_again(pool: Verifier, tmp_path: Path) -> None:
+    assert pool.verify(_file(tmp_path, "die once")).manifest == {"text": "die once"}
+
+
 def test_a_child_that_died_idle_costs_nobody_a_refusal(pool: Verifier, tmp_path: Path) -> None:
     pid = pool.verify(_file(tmp_path, "fine")).facts["pid"]
     psutil.Process(pid).kill()
