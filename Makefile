@@ -44,7 +44,7 @@ cluster: venv  ## What docker-compose.yml describes, as processes on this machin
 test-cluster: venv  ## Restart every process of the cluster under load (2 to 4 minutes)
 	GRAFTERY_CLUSTER=whole $(BIN)/python -m pytest $(PYTEST_ARGS) tests/trips/test_cluster.py $(ARGS)
 
-test-faults: venv  ## Kill, cut, fill and pause everything while it works: 200 jobs, 50 kills (10 to 20 minutes; SEED=N repeats a run)
+test-faults: venv  ## Kill, cut, fill and pause everything while it works: 200 jobs, 50 kills (5 to 20 minutes; SEED=N repeats a run)
 	GRAFTERY_FAULTS=whole SEED=$(SEED) $(BIN)/python -m pytest -n 0 -s -p no:logging tests/faults $(ARGS)
 
 check: venv  ## Formatting, lint, types, floors, documents

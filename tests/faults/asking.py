@@ -21,6 +21,8 @@ class Asker:
 
     def __init__(self, trial: Trial, url: str) -> None:
         self.record = trial.record
+        self.resent = False
+        """Whether the last request of `until` was sent more than once: an earlier one may still be at work."""
         self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
     def __enter__(self) -> Asker:
@@ -50,11 +52,13 @@ class Asker:
         Raises:
             TimeoutError: there is none for very long.
         """
+        self.resent = False
         until = time.monotonic() + _PATIENCE_S
         while time.monotonic() < until:
             answer = self.once(what, method, path, **content)
             if answer is not None:
                 return answer
+            self.resent = True
             time.sleep(_PAUSE_S)
         raise TimeoutError(f"{what}: {method} {path} is not answered for {_PATIENCE_S:g} s")
 

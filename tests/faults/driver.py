@@ -95,9 +95,11 @@ def put(trial: Trial, asker: Asker, name: str, data: bytes, *, sure: bool = True
     stated = f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
     ask = asker.until if sure else asker.once
     answer = ask("upload", "PUT", f"/v1/samples/{name}", content=data, headers={"Repr-Digest": stated})
-    if answer is None:
+    if answer is None or (sure and asker.resent):
         trial.record.unsure.add(name)
-    elif expect(trial, "upload", answer, 200, 201):
+    if answer is None:
+        return False
+    if expect(trial, "upload", answer, 200, 201):
         trial.record.uploads[name] = answer.json()["digest"]
         return True
     return False

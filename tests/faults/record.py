@@ -21,7 +21,7 @@ class Record:
         jobs: seed of a transplant to the id that a 202 named.
         asked: seeds of all transplants that were asked for; of those that are not in `jobs`, the reply was lost.
         uploads: name to the digest that a 201 or a 200 named; `dropped`: names whose version was deleted since.
-        unsure: names whose upload was sent once, and the reply lost.
+        unsure: names with an upload whose reply was lost: it may come to its end at any time, also after a later one.
         answers: what came of requests, for the count at the end.
         ended: how many of the transplants have ended, the last of them at `ended_at`.
         wrong: answers that must not be, whatever dies.
