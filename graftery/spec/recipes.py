@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from graftery.spec.manifest import Frozen
 
@@ -56,6 +56,18 @@ PSEUDO_RAMP = 0.5
 class AdapterRecipe(Frozen):
     """The adapter h: near-identity at the start."""
 
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # As `_one_way_to_say_it` has it.
+        json_schema_extra={
+            "not": {
+                "required": ["layers", "choose"],
+                "properties": {"layers": {"type": "integer"}, "choose": {"minItems": 1}},
+            }
+        },
+    )
+
     layers: int | None = Field(
         None, ge=1, le=8, description="Convolutions or linear layers; by default 1, 3 for dense outputs"
     )
@@ -64,6 +76,7 @@ class AdapterRecipe(Frozen):
         max_length=8,
         description="Numbers of layers to try; the one with which student and teacher agree best, without labels, is kept",
         examples=[[1, 2, 3]],
+        json_schema_extra={"uniqueItems": True},
     )
     kernel: int = Field(
         3,
