@@ -103,6 +103,25 @@ def test_a_broken_choice_goes_on_and_ends_at_the_same_bits() -> None:
         assert len(steps) == len(kept) - index - 1
 
 
+@pytest.mark.parametrize("told", [5, None])
+def test_one_that_was_learned_before_a_break_keeps_its_steps(told: int | None) -> None:
+    """Where its checkpoint tells them: one of an older version does not."""
+    state = {f"layers1.{name}": value for name, value in nn.Linear(1, 1).state_dict().items()}
+    state |= {} if told is None else {"layers1.steps": torch.tensor(told)}
+    learned: list[int | None] = []
+
+    def learn(recipe: TransplantRecipe, _: nn.Module, __: Loop) -> int:
+        learned.append(recipe.adapter.layers)
+        return 7
+
+    def judge(recipe: TransplantRecipe, _: nn.Module) -> Score:
+        return Score(recipe.adapter.layers or 0, None, float(recipe.adapter.layers or 0))
+
+    loop = Loop("train", resume=Checkpoint(1, state, "train"))
+    best, _ = learn_best(CHOICE, learn, lambda _: nn.Linear(1, 1), judge, loop)
+    assert (best.recipe.adapter.layers, best.steps, learned) == (1, told, [2, 3])
+
+
 def test_a_dense_output_is_chosen_by_its_loss() -> None:
     f = t.image_files()[0]
     tasks = [t.task_file(t.dense_task(seed=seed), torch.rand(2, 4, 4, 4), "segmentation") for seed in (1, 0)]
