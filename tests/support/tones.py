@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from graftery.compat import Design, Member, Task, found
+from graftery.compat import Design, Member, Task, found, split_at
 from graftery.compat.groups import Group, with_heads
 from graftery.compat.members import member_of
 from graftery.data import SampleSet
@@ -114,7 +114,8 @@ def member(of: ModuleFile | None = None, *, scale: float = 1.0, shift: float = 0
     """
     few = images(4, seed=3)
     task = Task(name, TONES, few, DESIGN)
-    made = member_of(task, _net(scale, shift, 0.25 * abs(scale) + shift), Group(of or group()))
+    split = split_at(_net(scale, shift, 0.25 * abs(scale) + shift), DESIGN.cut)
+    made = member_of(task, split, Group(of or group()))
     assert made.accuracy is None
     return made
 
