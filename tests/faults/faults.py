@@ -61,6 +61,8 @@ class Faults:
         self.site = trial.site
         self.database = database
         self.chance = random.Random(f"faults {trial.seed}")
+        self.overtaken = 0
+        """Paused workers whose job another had taken when they woke."""
         self._lasting: list[threading.Timer] = []
 
     def do(self, fault: str) -> None:
@@ -134,7 +136,7 @@ class Faults:
     def _resume(self, process: psutil.Process, job: str, attempt: int) -> None:
         """Once another has the job; in any case before `collect` may take what the worker has stored and not named."""
         size = self.trial.size
-        eventually(lambda: not self._has(job, attempt), size.grace_s - 1.5 * size.lease_s)
+        self.overtaken += eventually(lambda: not self._has(job, attempt), size.grace_s - 1.5 * size.lease_s)
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
 

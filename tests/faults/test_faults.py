@@ -32,16 +32,16 @@ WHOLE = os.environ.get("GRAFTERY_FAULTS") == "whole"
 SEED = int(os.environ.get("SEED") or (random.randrange(10**6) if WHOLE else 1))
 
 SHORT = Size(
-    jobs=16,
-    uploads=24,
+    jobs=12,
+    uploads=20,
     contents=6,
     at_once=4,
-    lease_s=1.2,
+    lease_s=1.0,
     grace_s=4.0,
     kills={"worker": 2, "child": 2, "api": 1, "inference": 1},
     faults=10,
-    pause_s=(0.2, 0.7),
-    patience_s=2,
+    pause_s=(0.1, 0.4),
+    patience_s=1,
     calm_s=40,
 )
 LONG = Size(
@@ -58,6 +58,7 @@ LONG = Size(
     calm_s=240,
 )
 COUNTS = {"api": 2, "inference": 2, "worker": 3} if WHOLE else {"api": 1, "inference": 1, "worker": 3}
+_TRIES = 5
 RUNNER = "worker.transplanting" if WHOLE else "tests.support.busy_child"
 
 
@@ -96,6 +97,11 @@ def _break_things(trial: Trial, database: Database) -> None:
             faults.do(fault)
             _say(f"{time.monotonic() - began:6.1f} s  {number:3}/{len(planned)} {fault:24} {trial.record.done}")
         faults.mend()
+        for _ in range(_TRIES):
+            if faults.overtaken:
+                break
+            faults.do("worker paused")  # nobody was there to take the job of the one before
+            faults.mend()
 
 
 def _calm(trial: Trial, database: Database) -> None:
