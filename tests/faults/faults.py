@@ -33,7 +33,7 @@ OTHERS = {
     "worker paused": 4,
     "disk full": 3,
 }
-_CHILDREN = {"child": ("worker", "tests.faults.child"), "verifier": ("api", "graftery.module.verify")}
+_CHILDREN = {"child": ("worker", "tests.faults.child"), "verifier": ("api", "graftery.compat.verifying")}
 
 
 def schedule(kills: dict[str, int], others: int, seed: int) -> list[str]:

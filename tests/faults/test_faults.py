@@ -102,6 +102,9 @@ def _break_things(trial: Trial, database: Database) -> None:
                 break
             faults.do("worker paused")  # nobody was there to take the job of the one before
             faults.mend()
+    if WHOLE:  # whom no kill of many ever finds is looked for by a name that it has no more
+        missed = [whom for whom in trial.size.kills if not trial.record.faults[f"kill {whom}"]]
+        assert not missed, f"no {missed} was ever there to be killed"
 
 
 def _calm(trial: Trial, database: Database) -> None:
