@@ -17,7 +17,7 @@ from tests.support.files import CUT, parts, teacher
 from tests.support.service import Service, serving
 
 pytestmark = [pytest.mark.trips, pytest.mark.slow, pytest.mark.timeout(480)]
-KILLS = 10
+KILLS = 6
 # It does all of its steps: a run that stops by itself might be over before it is killed.
 RECIPE = {"steps": 1500, "batch": 16, "inversion": {"steps": 20, "images": 32}, "stop": {"patience": 0}}
 
