@@ -96,7 +96,7 @@ class Faults:
                 if process is not None and command is None:
                     return process
                 for child in process.children() if process else ():
-                    if command in child.cmdline():
+                    if command in " ".join(child.cmdline()):
                         return child
             time.sleep(0.02)
         return None
