@@ -1,7 +1,9 @@
-"""Writing what was measured so that a run that is stopped leaves the old file or the new one, never half of one."""
+"""Writing what was measured: files that are never half written, and the lines of tables."""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -11,3 +13,15 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
     part.write_text(text)
     part.replace(path)
+
+
+def line(cells: Sequence[str]) -> str:
+    """A line of a markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: Iterable[float]) -> str:
+    """The mean, and the standard deviation where there are several values."""
+    known = list(values)
+    deviation = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.1f}{deviation}"

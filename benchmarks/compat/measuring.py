@@ -76,7 +76,7 @@ class Bench:
 
     def _samples(self, split: str, classes: list[int], share: int, shares: int) -> SampleSet:
         """Of each class, the `share`-th of as many parts."""
-        x, y = self.world._split(split)  # type: ignore[arg-type]
+        x, y = self.world.images_of(split)
         rows, labels = [], []
         for label, each in enumerate(classes):
             own = (y == each).nonzero()[:, 0]

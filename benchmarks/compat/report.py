@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from benchmarks.compat.protocol import (
     SETTINGS,
     Setting,
 )
-from benchmarks.writing import write_whole
+from benchmarks.writing import line, spread, write_whole
 
 Found = list[dict[str, Any]]
 
@@ -98,17 +98,17 @@ def _title(setting: Setting, depth: str) -> str:
 
 def _table(ours: Found) -> str:
     head = ["method", "normalised recombination", "(re-estimated)", "own", "against none", "seeds", "seconds"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for method in METHODS:
         if of := _of(ours, method.name):
             less = f"{_own_less(ours, method.name):+.1f}" if _of(ours, "none") and method.name != "none" else "-"
             lines.append(
-                _line(
+                line(
                     [
                         method.name,
-                        f"**{_spread(c['recombined'] for c in of)}**",
-                        f"({_spread(c['restated'] for c in of)})",
-                        _spread(100 * c["own"] for c in of),
+                        f"**{spread(c['recombined'] for c in of)}**",
+                        f"({spread(c['restated'] for c in of)})",
+                        spread(100 * c["own"] for c in of),
                         less,
                         str(len(of)),
                         f"{statistics.median(c['seconds'] for c in of):.0f}",
@@ -116,13 +116,3 @@ def _table(ours: Found) -> str:
                 )
             )
     return "\n".join(lines)
-
-
-def _spread(values: Iterable[float]) -> str:
-    known = list(values)
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.1f}{spread}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -13,6 +13,7 @@ from benchmarks.cells import Cells
 from benchmarks.transplant.plots import draw
 from benchmarks.transplant.protocol import Row, Setting, settings
 from benchmarks.transplant.worlds.base import Task, World
+from benchmarks.writing import line
 
 Cell = dict[str, Any]
 PAIRS = (
@@ -99,7 +100,7 @@ def _table(world: World, setting: Setting, task: Task, metric: str, cells: list[
     marked = [f"{target} *" if target in world.unseen else target for target in targets]
     error = metric in ("balanced_accuracy", "accuracy")
     head = ["row", "losses", "features", *marked, "mean", "steps", "seconds"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for name, row in _names(setting):
         ours = [c for c in cells if _belongs(c, name)]
         values = {target: [_value(c, name, metric) for c in ours if c["target"] == target] for target in targets}
@@ -111,24 +112,24 @@ def _table(world: World, setting: Setting, task: Task, metric: str, cells: list[
         mean += "" if there == len(targets) else f" (targets: {there})"
         steps, seconds = ([c[k] for c in ours if k in c] for k in ("steps", "seconds"))
         cost = [f"{statistics.median(steps):.0f}", f"{statistics.median(seconds):.1f}"] if steps else ["-", "-"]
-        lines.append(_line([name, row.losses if row else "-", row.features if row else "-", *shown, mean, *cost]))
+        lines.append(line([name, row.losses if row else "-", row.features if row else "-", *shown, mean, *cost]))
     unit = "Error rate in %, lower is better" if error else f"{metric} in %, higher is better"
     return f"{unit}; * never used in tuning.\n\n" + "\n".join(lines)
 
 
 def _means(setting: Setting, metrics: Sequence[str], cells: list[Cell]) -> str:
-    lines = [_line(["mean over targets and seeds, %", *metrics]), _line(["---"] * (1 + len(metrics)))]
+    lines = [line(["mean over targets and seeds, %", *metrics]), line(["---"] * (1 + len(metrics)))]
     for name, _ in _names(setting):
         ours = [c for c in cells if _belongs(c, name)]
         if ours:
             lines.append(
-                _line([name, *(f"{100 * statistics.mean(_value(c, name, m) for c in ours):.2f}" for m in metrics)])
+                line([name, *(f"{100 * statistics.mean(_value(c, name, m) for c in ours):.2f}" for m in metrics)])
             )
     return "\n".join(lines)
 
 
 def _pairs(task: Task, cells: list[Cell]) -> str:
-    lines = [_line(["difference, points", "mean", "95 % interval", "pairs"]), _line(["---"] * 4)]
+    lines = [line(["difference, points", "mean", "95 % interval", "pairs"]), line(["---"] * 4)]
     for one, other in PAIRS:
         ours, theirs = (
             {(c["target"], c["seed"]): _value(c, name, task.metric) for c in cells if _belongs(c, name)}
@@ -137,7 +138,7 @@ def _pairs(task: Task, cells: list[Cell]) -> str:
         both = sorted(ours.keys() & theirs.keys())
         if len(both) > 1:
             mean, low, high = interval([100 * (ours[key] - theirs[key]) for key in both])
-            lines.append(_line([f"{one} − {other}", f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", str(len(both))]))
+            lines.append(line([f"{one} − {other}", f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", str(len(both))]))
     if len(lines) == 2:
         return ""
     return f"Paired by target and seed, {task.metric}, Student's t over the pairs.\n\n" + "\n".join(lines)
@@ -171,10 +172,6 @@ def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _seeds(cells: list[Cell]) -> str:

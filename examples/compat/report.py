@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from benchmarks.cells import Cells
-from benchmarks.writing import write_whole
+from benchmarks.writing import line, spread, write_whole
 from examples.compat.applications import APPLICATIONS, Application, by_case
 from examples.compat.plots import draw
 
@@ -55,23 +54,13 @@ def _section(of: Application, world: str, runs: Runs, facts: dict[str, Any], fol
 
 def _table(of: Application, runs: Runs) -> str:
     head = ["", *(f"{row} steps" if row.isdigit() else row for row in of.rows)]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for case, cells in by_case(runs).items():
-        lines.append(_line([case, *(_cell(row, cells) for row in of.rows)]))
+        lines.append(line([case, *(_cell(row, cells) for row in of.rows)]))
     return "\n".join(lines)
 
 
 def _cell(row: str, cells: Sequence[dict[str, Any]]) -> str:
-    text = _spread(100 * cell["reached"][row] for cell in cells)
+    text = spread(100 * cell["reached"][row] for cell in cells)
     normalised = [cell["normalised"][row] for cell in cells if row in cell.get("normalised", {})]
-    return f"{text} (normalised {_spread(normalised)})" if normalised else text
-
-
-def _spread(values: Iterable[float]) -> str:
-    known = list(values)
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.1f}{spread}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return f"{text} (normalised {spread(normalised)})" if normalised else text

@@ -95,7 +95,7 @@ def world_of(data: Path | None, scratch: Path, *, quick: bool, name: str | None 
     if name == "digits" or (name is None and not found and not kept):
         return digits(quick=quick)
     source = cifar10.Cifar10(data, scratch)
-    images = {split: source._split(split) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
+    images = {split: source.images_of(split) for split in ("train", "validation", "test")}
     recipe = CompatRecipe(epochs=2 if quick else 12, augment=AugmentRecipe(shift=3, flip=True))
     classes = cifar10.CLASSES
     return World(

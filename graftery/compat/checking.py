@@ -9,7 +9,8 @@ from torch import Tensor
 
 from graftery.compat import losses
 from graftery.compat.groups import CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
-from graftery.compat.recombination import above, features
+from graftery.compat.recombination import above, chance_of, features
+from graftery.data import SampleSet
 from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
@@ -129,7 +130,7 @@ def _reached(group: Group, head: str, module: ModuleFile, images: Tensor, labels
         found = group.file.net()(features(module, images))
     logits = found[head] if isinstance(found, dict) else found
     right = float((logits.argmax(1) == labels).double().mean())
-    chance = float(torch.bincount(labels).max()) / len(labels)
+    chance = chance_of(SampleSet(images, labels))
     if not above(right, chance, len(labels)):
         raise TrainingFailed(
             f"the group's head {head} is right on {right:.1%} of its images with these features, chance is {chance:.1%}",

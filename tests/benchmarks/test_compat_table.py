@@ -19,7 +19,7 @@ from benchmarks.transplant.worlds.cifar10 import Cifar10
 class Images(Cifar10):
     """Random images, 30 a class and split."""
 
-    def _split(self, split: str) -> tuple[Tensor, Tensor]:
+    def images_of(self, split: str) -> tuple[Tensor, Tensor]:
         random = torch.Generator().manual_seed(len(split))
         x = torch.randint(0, 256, (300, 3, 32, 32), generator=random, dtype=torch.uint8)
         return x, torch.arange(300) % 10

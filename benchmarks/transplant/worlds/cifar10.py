@@ -116,7 +116,7 @@ class Cifar10(World):
         return Trained(_file(nets[0], tasks), seconds, curve, torch.get_num_threads())
 
     def samples(self, category: str, split: Split, task: str) -> SampleSet:
-        x, classes = self._split(split)
+        x, classes = self.images_of(split)
         own = CLASSES.index(category)
         random = generator(0, f"benchmark.{split}.{category}")
         positive, negative = _shuffled(classes == own, random), _shuffled(classes != own, random)
@@ -128,7 +128,7 @@ class Cifar10(World):
         return SampleSet(normalised(x[rows]), (classes[rows] == own).long())
 
     def unlabelled(self, category: str) -> SampleSet:
-        x, classes = self._split("train")
+        x, classes = self.images_of("train")
         rows = _shuffled(classes != CLASSES.index(category), generator(0, "benchmark.unlabelled"))
         return SampleSet(normalised(x[rows[:2000]]))
 
@@ -143,7 +143,7 @@ class Cifar10(World):
         step: int,
     ) -> Tensor:
         """Mean over tasks. What the nets share, from stage `shared` on, sees all categories in one pass."""
-        x, classes = self._split("train")
+        x, classes = self.images_of("train")
         size = self.schedule.batch if len(nets) == 1 else GENERIC_BATCH
         drawn = []
         for category in categories:
@@ -160,7 +160,8 @@ class Cifar10(World):
             logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
         return float(((logits[:, 0] > 0).long() == samples.y).float().mean())
 
-    def _split(self, split: Split) -> tuple[Tensor, Tensor]:
+    def images_of(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All images of a split, uint8 [n, 3, 32, 32], and their classes."""
         return _read(self.data, self.scratch)[split]
 
 
