@@ -5,9 +5,9 @@ from graftery.compat.groups import Group, found
 from graftery.compat.members import Member
 from graftery.compat.recombination import Matrix, recombine
 from graftery.compat.splitting import Design, Split, split_at
-from graftery.compat.statistics import reestimated
 from graftery.compat.tasks import Task
 from graftery.compat.training import Trained, train
+from graftery.nn.statistics import reestimated
 
 __all__ = [
     "Checked",

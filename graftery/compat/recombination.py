@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graftery.compat.statistics import reestimated
 from graftery.data import SampleSet
 from graftery.errors import SamplesRefused
 from graftery.module import ModuleFile
+from graftery.nn.statistics import reestimated
 from graftery.spec.fit import check_join
 from graftery.spec.groups import check_one_group, normalised
 

@@ -24,7 +24,7 @@ def build(graph: Graph, weights: Mapping[str, Tensor]) -> torch.fx.GraphModule:
         A net of one argument. With one output it returns the tensor, with several a dict of tensors by name.
     """
     root = nn.Module()
-    buffers = {name: f"w{index}" for index, name in enumerate(sorted(graph.weights()))}
+    buffers = buffer_names(graph)
     for name, buffer in buffers.items():
         root.register_buffer(buffer, weights[name].detach())
     net = torch.fx.GraphModule(root, _Builder(buffers).fill(graph), class_name="Module")
@@ -32,6 +32,11 @@ def build(graph: Graph, weights: Mapping[str, Tensor]) -> torch.fx.GraphModule:
         # A hook gives the outputs their names, so that a name from the file never stands in generated code.
         net.register_forward_hook(_Named(tuple(graph.outputs)))
     return net.eval()
+
+
+def buffer_names(graph: Graph) -> dict[str, str]:
+    """What each weight of a graph is called in the net that `build` makes."""
+    return {name: f"w{index}" for index, name in enumerate(sorted(graph.weights()))}
 
 
 class _Named:

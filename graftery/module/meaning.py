@@ -28,11 +28,28 @@ def check_meaning(manifest: Manifest) -> None:
     Raises:
         ModuleFileError: `manifest_invalid`.
     """
-    if manifest.kind in ("category", "adapter", "task") and len(manifest.outputs) != 1:
+    if manifest.kind in ("category", "adapter", "task", "clone") and len(manifest.outputs) != 1:
         raise _bad(f"a {manifest.kind} module has one output, this has {sorted(manifest.outputs)}")
     for name, output in manifest.outputs.items():
         _check_output(name, output)
     _check_group(manifest)
+    _check_clone(manifest)
+
+
+def _check_clone(manifest: Manifest) -> None:
+    """A clone gives a logit for each of its classes; no other kind has any."""
+    clone = manifest.clone
+    if (manifest.kind == "clone") != (clone is not None):
+        raise _bad(f"a manifest of kind {manifest.kind} {'needs' if clone is None else 'may not have'} the field clone")
+    if clone is None:
+        return
+    ((name, output),) = manifest.outputs.items()
+    if output.semantics != "classification" or tuple(output.shape) != ("N", len(clone.classes)):
+        raise _bad(
+            f"output {name} is {output.semantics} {shape_text(output)}, the clone has {len(clone.classes)} classes"
+        )
+    if len(set(clone.classes)) < len(clone.classes) or output.class_names != clone.classes:
+        raise _bad("the clone's classes are not those that its output names, each once")
 
 
 def _check_group(manifest: Manifest) -> None:

@@ -8,11 +8,23 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from graftery.spec.names import DIGEST_PATTERN
 
-FileKind = Literal["category", "task", "adapter", "teacher", "group"]
+FileKind = Literal["category", "task", "adapter", "teacher", "group", "clone"]
 Kind = Literal[FileKind, "network", "samples"]
 FILE_KINDS: tuple[Kind, ...] = get_args(FileKind)
 Semantics = Literal["feature", "classification", "segmentation", "regression"]
-Role = Literal["teacher", "category", "task", "teacher_task", "adapter", "samples", "evaluation_samples", "group"]
+Role = Literal[
+    "teacher",
+    "category",
+    "task",
+    "teacher_task",
+    "adapter",
+    "samples",
+    "evaluation_samples",
+    "group",
+    "source",
+    "target",
+    "clone",
+]
 CompatMethod = Literal["RP", "DCC", "IIW"]
 UNNAMED = "output"
 """What the only output of a net is called whose owner did not say."""
@@ -93,6 +105,21 @@ class GroupSpec(Frozen):
         return self
 
 
+class CloneSpec(Frozen):
+    """What a clone is a part of, and where it goes in.
+
+    The clone's file maps the target's features at `position` to the logits of its classes, but for what `clone.old`
+    [classes, D] adds to them: a linear map of the target's last features.
+    """
+
+    target: Digest = Field(description="Content digest of the whole target network")
+    source: Digest = Field(description="Content digest of the whole source network")
+    position: str = Field(max_length=200, description="The target's layer whose features it reads")
+    origin: str = Field(max_length=200, description="The source's layer that the clone begins behind")
+    keep: float = Field(gt=0, le=1, description="Share of each layer's channels that was kept")
+    classes: tuple[str, ...] = Field(min_length=1, max_length=10_000, description="In the order of its logits")
+
+
 class Manifest(Frozen):
     """What the owner states about a module; shapes are checked by the verifier, meanings are taken on trust."""
 
@@ -103,6 +130,7 @@ class Manifest(Frozen):
     cut: str | None = Field(default=None, max_length=200, description="The layer path at which a teacher was cut")
     parents: tuple[Parent, ...] = Field(default=(), max_length=64)
     group: GroupSpec | None = Field(default=None, description="Of a compatibility group")
+    clone: CloneSpec | None = Field(default=None, description="Of a clone")
     description: str = Field(default="", max_length=65_536, description="Markdown")
     licence: str | None = Field(default=None, max_length=200)
     metadata: dict[str, str] = Field(default_factory=dict, max_length=100)
@@ -155,11 +183,12 @@ class SamplesFacts(Frozen):
 
 
 class NetworkParts(Frozen):
-    """A network is a pinned triple: gS(h(f(x))). Without an adapter, gS(f(x))."""
+    """A network is a pinned triple: gS(h(f(x))). Without an adapter, gS(f(x)). Clones add classes to it, in this order."""
 
     category: Digest
     adapter: Digest | None = None
     task: Digest
+    clones: tuple[Digest, ...] | None = Field(default=None, min_length=1, max_length=64)
 
 
 def json_of(model: BaseModel) -> dict[str, Any]:

@@ -238,3 +238,37 @@ class CompatRecipe(Frozen):
     precision: Precision = Field("float32", description="Of the networks while they learn; sums and losses are float32")
     seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
     augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
+
+
+class CloneRecipe(Frozen):
+    """How a skill is cloned: what of the source is kept, and how it is joined to the target."""
+
+    keep: float = Field(
+        0.25, gt=0, le=1, description="Share of each layer's channels that the clone keeps, at least one"
+    )
+    localization_steps: int = Field(150, ge=0, le=100_000, description="0: channels by their first saliency")
+    localization_learning_rate: float = Field(0.05, gt=0, le=10, description="Adam, of the gates")
+    healing_steps: int = Field(
+        150, ge=0, le=100_000, description="In which the kept weights learn from the whole source; 0: they stay its own"
+    )
+    healing_learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam, cosine to zero")
+    tolerance: float = Field(
+        0.3, ge=0, le=1, description="A masked source whose accuracy on wanted classes is lower by more is refused"
+    )
+    positions: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
+        (), max_length=64, description="The target's layers to try, deep to shallow; empty: those that there are"
+    )
+    held_out: float = Field(1 / 3, gt=0, lt=1, description="Share of the images that positions are compared on")
+    joint: bool = Field(False, description="Gates learn on, together with what joins the clone to the target")
+    steps: int = Field(200, ge=1, le=100_000, description="Of what joins the clone to the target")
+    learning_rate: float = Field(5e-3, gt=0, le=10, description="AdamW, cosine to zero")
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    batch: int = Field(64, ge=2, le=65_536, description="Half of wanted classes, half of original ones")
+    feature_weight: Weight = Field(0.3, description="Of the clone's input against the source's own features")
+    originals: Literal["images", "noise"] = Field(
+        "images", description="noise: no image of the target's own classes is used, but noise that the target answers"
+    )
+    views: int = Field(8, ge=1, le=1000, description="Augmented copies of each image, made once")
+    augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
+    noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
+    seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")

@@ -1,10 +1,11 @@
-"""Batch norms of a head on another extractor's features: a step of its own, which needs images but no labels.
+"""Batch norms that stand on the batch they get: their statistics estimated again, which needs images but no labels.
 
-Source: ours; reported apart from recombination as it is (docs/methods/compat.md).
+Source: ours (docs/methods/compat.md, docs/methods/cloning.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,11 @@ _BATCH_NORM = "aten.batch_norm.default"
 
 
 def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
-    """The head with running means and variances of these features; every other weight is the same.
+    """The module with running means and variances of these inputs; every other weight is the same.
 
     Args:
-        head: h; without batch norm it is given back as it is.
-        features: [n, ...], n at least 2, of the extractor that it will stand on.
+        head: without batch norm it is given back as it is.
+        features: [n, ...], n at least 2, what it will stand on.
     """
     names = [
         (node.args[3]["w"], node.args[4]["w"])
@@ -41,19 +42,35 @@ def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
     return with_probe(replace(head, weights=found), head.extras[PROBE_X])
 
 
-class _Statistics(fx.Interpreter):
-    """Runs a head as in training, each batch norm on the batch it gets, and keeps the mean and variance of each."""
+def on_batch(net: fx.GraphModule, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """What the net gives with each batch norm on the batch's own statistics, as in training.
 
-    def __init__(self, net: fx.GraphModule) -> None:
+    Args:
+        weights: instead of the net's own, by the names of its buffers.
+
+    Returns:
+        Differentiable in the input and in these weights.
+    """
+    value: Tensor = _Statistics(net, weights).run(x)
+    return value
+
+
+class _Statistics(fx.Interpreter):
+    """Runs a net as in training, each batch norm on the batch it gets, and keeps the mean and variance of each."""
+
+    def __init__(self, net: fx.GraphModule, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(net)
+        self.weights = weights or {}
         self.found: list[tuple[Tensor, Tensor]] = []
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.op == "get_attr" and str(n.target) in self.weights:
+            return self.weights[str(n.target)]
         if n.op != "call_function" or n.target is not torch.ops.aten.batch_norm.default:
             return super().run_node(n)
         (x, weight, bias, *_, eps, _), _ = self.fetch_args_kwargs_from_env(n)
         over = [dim for dim in range(x.ndim) if dim != 1]
         # Unbiased, as batch norm keeps it; what the batch is divided by is not.
-        variance, mean = torch.var_mean(x, over)
+        variance, mean = torch.var_mean(x.detach(), over)
         self.found.append((mean, variance))
         return F.batch_norm(x, None, None, weight, bias, training=True, eps=float(eps))

@@ -1,0 +1,253 @@
+"""The public door: a source, a target and a few images in, a clone out.
+
+Shapes: n images, K the target's classes, k the wanted ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graftery.cloning.attaching import opened
+from graftery.cloning.channels import Channels
+from graftery.cloning.healing import healed
+from graftery.cloning.insertion import Extension, Seen, as_clone, class_loss, insert
+from graftery.cloning.judging import judge
+from graftery.cloning.local import Local, local_set
+from graftery.cloning.localization import Localized, localize
+from graftery.cloning.positions import Position, above, positions
+from graftery.cloning.slicing import sliced, with_linear_end
+from graftery.cloning.taps import last_features, tapped
+from graftery.data.samples import SampleSet
+from graftery.errors import Misfit
+from graftery.learning.loop import Loop, Progress
+from graftery.learning.repeating import repeatable
+from graftery.module import ModuleFile
+from graftery.spec.cloning import check_inputs, classes_of, wanted_indices
+from graftery.spec.manifest import CloneSpec, Parent
+from graftery.spec.recipes import CloneRecipe
+
+CHUNK = 256
+"""Images that go through a net at once."""
+
+
+@dataclass(frozen=True)
+class Cloned:
+    """What a cloning gives.
+
+    Args:
+        clone: a file of kind "clone"; `graftery.cloning.attach` puts it into its target.
+        recipe: what was done.
+        metrics: JSON, see `graftery.cloning.judging.judge`; `positions` has the held-out loss of each place that was tried.
+        history: about fifty entries a phase: phase, step and loss.
+    """
+
+    clone: ModuleFile
+    recipe: CloneRecipe
+    metrics: dict[str, Any]
+    history: list[dict[str, float | int | str]] = field(default_factory=list)
+
+
+def clone(
+    source: ModuleFile,
+    target: ModuleFile,
+    samples: SampleSet,
+    wanted: Sequence[str],
+    *,
+    recipe: CloneRecipe = CloneRecipe(),  # noqa: B008  immutable
+    evaluate_on: SampleSet | None = None,
+    source_evaluate_on: SampleSet | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> Cloned:
+    """Copy some classes of a source into a clone that a target can carry. Neither net changes by a bit.
+
+    Args:
+        source: S, a whole net with a probe and one output: the logits [N, K_S].
+        target: T, the same with [N, K]. If it has clones already, the new one is made beside them, for the target itself.
+        samples: the local set; y is int64 [n], T's classes from 0 (its clones' among them), then the wanted ones.
+        wanted: names of S's classes (`class 3` where it has none), in the order of the clone's logits.
+        recipe: how.
+        evaluate_on: samples to measure on, labelled as the local set; never trained on.
+        source_evaluate_on: samples of the source's own classes, labelled as its logits are, to measure what else was cloned.
+        device: where to train. The same recipe, seed, device and number of threads give the same bytes.
+        progress: called at most ten times a second; may raise to stop.
+
+    Raises:
+        Misfit: `shape_mismatch`, `preprocessing_mismatch`, `semantics_mismatch`, `class_known`, `position_invalid`, `localization_failed`.
+        RecipeRefused: `recipe_invalid`, `class_unknown`, `position_invalid`.
+        SamplesRefused: `samples_invalid`, `samples_missing`.
+        TrainingFailed: `diverged`.
+
+    Source: Ye et al. 2023; what is reconstructed and what is ours: docs/methods/cloning.md.
+    """
+    check_inputs(source.manifest, target.manifest)
+    indices = wanted_indices(source.manifest, target.manifest, wanted)
+    preprocessing = target.manifest.preprocessing or source.manifest.preprocessing
+    local = local_set(samples, classes_of(target.manifest), wanted, recipe, preprocessing)
+    with repeatable(torch.device(device)):
+        run = _Run(with_linear_end(source), target, local, tuple(wanted), indices, recipe, torch.device(device))
+        loop = Loop("localize", progress)
+        localized = run.localized(loop)
+        places = positions(opened(target)[0], localized.file, recipe.positions)
+        scores = run.search(localized, places, loop)
+        best = min(scores, key=lambda each: each["held_out_loss"])
+        place = Position(best["target"], best["source"])
+        made = run.file(source, place, as_clone(*run.inserted(localized, place, local, loop.phase_of("train", {}))))
+        told = {
+            "position": {"target": place.target, "source": place.source},
+            "positions": scores,
+            "kept": localized.kept,
+        }
+        metrics = told | judge(
+            source,
+            target,
+            made,
+            masked=localized.whole,
+            wanted=indices,
+            evaluate_on=evaluate_on,
+            source_evaluate_on=source_evaluate_on,
+        )
+    return Cloned(made, recipe, metrics, loop.history)
+
+
+@dataclass(frozen=True)
+class _Run:
+    source: ModuleFile
+    target: ModuleFile
+    local: Local
+    wanted: tuple[str, ...]
+    indices: tuple[int, ...]
+    recipe: CloneRecipe
+    device: torch.device
+
+    def localized(self, loop: Loop) -> Localized:
+        """The part of the source that the wanted classes need, healed.
+
+        Raises:
+            Misfit: `localization_failed`; too little is left of the skill.
+        """
+        shown = self.local.take(self.local.wanted)
+        views = shown.views(self.recipe, "localize")
+        images, labels = views.x.to(self.device), views.y - self.local.known
+        found = localize(self.source, self.indices, images, labels.to(self.device), recipe=self.recipe, loop=loop)
+        whole = healed(found.whole, self.source, images, self.recipe, loop.phase_of("heal", {}))
+        made = replace(found, whole=whole, file=sliced_to(whole, self.indices))
+        self._check_kept(made, shown)
+        return made
+
+    def _check_kept(self, made: Localized, shown: Local) -> None:
+        truth = torch.tensor(self.indices)[shown.y - self.local.known]
+        before, after = (
+            (outputs(net, shown.x, self.device).argmax(1) == truth).float().mean().item()
+            for net in (self.source, made.whole)
+        )
+        if before - after > self.recipe.tolerance:
+            raise Misfit(
+                f"of the wanted classes' images the source knows {before:.0%}, what is left of it {after:.0%}",
+                code="localization_failed",
+                hint=f"keep more than {self.recipe.keep:g} of its channels, or give more images of these classes",
+            )
+
+    def search(self, localized: Localized, places: Sequence[Position], loop: Loop) -> list[dict[str, Any]]:
+        """The held-out loss of each position, in their order; with one alone, nothing is tried."""
+        if len(places) == 1:
+            return [{"target": places[0].target, "source": places[0].source, "held_out_loss": 0.0}]
+        fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
+        found = []
+        for place in places:
+            made, _, _ = self.inserted(localized, place, fit, loop.phase_of("search", {}))
+            seen = self.seen(localized, place, held)
+            with torch.no_grad():
+                new, _ = made(seen.z, seen.last)
+                loss = balanced(seen, new)
+                right = (torch.cat([seen.old, new], 1).argmax(1) == seen.y).float()
+            shown = seen.y >= 0
+            found.append(
+                {
+                    "target": place.target,
+                    "source": place.source,
+                    "held_out_loss": loss,
+                    "held_out_accuracy": right[shown].mean().item() if bool(shown.any()) else None,
+                }
+            )
+        return found
+
+    def inserted(
+        self, localized: Localized, place: Position, local: Local, loop: Loop
+    ) -> tuple[Extension, ModuleFile, Seen]:
+        """What joins the clone to the target at a place, learned on these images."""
+        seen = self.seen(localized, place, local.views(self.recipe, "insert"))
+        _, behind = above(localized.file, place.source)
+        return insert(behind, seen, self.recipe, loop), behind, seen
+
+    def seen(self, localized: Localized, place: Position, local: Local) -> Seen:
+        bare, inside = opened(self.target)
+        ((_, end),) = bare.graph.outputs.items()
+        taps = {"z": bare.graph.names[place.target], "last": last_features(bare), "old": end}
+        found = run_in_chunks(tapped(bare, taps), local.x, self.device)
+        if inside:  # its clones' classes are old ones, too
+            found["old"] = outputs(self.target, local.x, self.device)
+        lower, _ = above(localized.file, place.source)
+        features = run_in_chunks(lower.net(), local.x, self.device)["value"]
+        return Seen(found["z"], found["last"], found["old"], features, local.y.to(self.device))
+
+    def file(self, source: ModuleFile, place: Position, made: ModuleFile) -> ModuleFile:
+        """The clone, with what it is of and where it goes in."""
+        bare = opened(self.target)[0]
+        spec = CloneSpec(
+            target=bare.content_digest,
+            source=source.content_digest,
+            position=place.target,
+            origin=place.source,
+            keep=self.recipe.keep,
+            classes=self.wanted,
+        )
+        ((name, output),) = made.manifest.outputs.items()
+        named = {name: output.model_copy(update={"class_names": self.wanted})}
+        parents = (
+            Parent(role="source", digest=spec.source),
+            Parent(role="target", digest=spec.target),
+            Parent(role="samples", digest=_digest(self.local)),
+        )
+        changed = {"kind": "clone", "clone": spec, "outputs": named, "parents": parents, "preprocessing": None}
+        metadata = {"recipe": self.recipe.model_dump_json()}
+        return replace(made, manifest=made.manifest.model_copy(update={**changed, "metadata": metadata}))
+
+
+def balanced(seen: Seen, new: Tensor) -> float:
+    """The loss of held-out images, wanted and original ones counting half each."""
+    wanted = seen.y >= seen.known
+    halves = [class_loss(seen.old[rows], new[rows], seen.y[rows]) for rows in (wanted, ~wanted)]
+    return float(torch.stack(halves).mean())
+
+
+def sliced_to(whole: ModuleFile, classes: Sequence[int]) -> ModuleFile:
+    """A net with the logits of these classes alone."""
+    return sliced(whole, Channels.of(whole), (), classes)
+
+
+def outputs(file: ModuleFile, x: Tensor, device: torch.device) -> Tensor:
+    """The one output of a file, on the CPU's or the device's images, [n, ...] there."""
+    return run_in_chunks(file.net(), x, device)["value"]
+
+
+def run_in_chunks(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """A net's outputs by name (`value`, if it has no names), without a graph."""
+    net = net.to(device)
+    with torch.no_grad():
+        made = [net(chunk.to(device)) for chunk in torch.split(x, CHUNK)]
+    named = [value if isinstance(value, dict) else {"value": value} for value in made]
+    return {name: torch.cat([value[name] for value in named]) for name in named[0]}
+
+
+def _digest(local: Local) -> str:
+    digest = hashlib.sha256()
+    for tensor in (local.x, local.y):
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
