@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from graftery.cloning.slicing import LINEAR
+from graftery.cloning.reading import LINEAR
 from graftery.cloning.taps import last_features, value_spec
 from graftery.errors import Misfit
 from graftery.module import ModuleFile

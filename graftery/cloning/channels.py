@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from graftery.cloning.flows import RULES
 from graftery.cloning.reading import pinned
+from graftery.cloning.taps import shapes_of
 from graftery.errors import CutRefused
 from graftery.module import ModuleFile
-from graftery.module.build import build
-from graftery.module.graph import INPUT, Graph
 from graftery.module.probes import PROBE_X
 
 Atoms = tuple[int, ...]
@@ -84,7 +83,7 @@ class Channels:
             raise CutRefused(
                 "the file has no probe, which gives the sizes of its values", hint="write it with graftery.trace"
             )
-        found = cls(_shapes(file), {name: tuple(weight.shape) for name, weight in file.weights.items()})
+        found = cls(shapes_of(file), {name: tuple(weight.shape) for name, weight in file.weights.items()})
         for node in file.graph.nodes:
             flow = RULES.get(node.op, pinned)(found, node)
             if flow is not None:
@@ -156,25 +155,3 @@ class Channels:
         """For each position along a weight's dimension, where its unit is in `roots`; -1: it is none of them."""
         at = {root: index for index, root in enumerate(roots)}
         return torch.tensor([at.get(self.root(atom), -1) for atom in use.atoms], dtype=torch.int64)
-
-
-def _shapes(file: ModuleFile) -> dict[str, tuple[int, ...]]:
-    watcher = _Watcher(file.graph, file.weights)
-    with torch.no_grad():
-        watcher.run(file.extras[PROBE_X])
-    return watcher.shapes
-
-
-class _Watcher(fx.Interpreter):
-    """Runs a graph and keeps the shape of every value."""
-
-    def __init__(self, graph: Graph, weights: Mapping[str, Tensor]) -> None:
-        super().__init__(build(graph, weights))
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._ids = {f"v{index}": node.id for index, node in enumerate(graph.nodes)} | {INPUT: INPUT}
-
-    def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if n.name in self._ids and isinstance(result, Tensor):
-            self.shapes[self._ids[n.name]] = tuple(result.shape)
-        return result

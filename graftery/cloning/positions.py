@@ -7,13 +7,14 @@ are ours (docs/methods/cloning.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from graftery.cloning.taps import value_spec
-from graftery.errors import CutRefused, GrafteryError, Misfit, RecipeRefused
+from graftery.cloning.taps import shapes_of
+from graftery.errors import Misfit, RecipeRefused
 from graftery.module import ModuleFile, cut
+from graftery.module.cutting import separates
 from graftery.module.graph import Node, needed
 from graftery.nn.adapters import Shape, joinable
 
@@ -41,7 +42,10 @@ def positions(target: ModuleFile, source: ModuleFile, named: Sequence[str] = ())
         RecipeRefused: `position_invalid`; a layer is none, or cannot be one.
         Misfit: `position_invalid`; there is no pair of layers.
     """
-    ours, theirs = places(target), {place.layer: place for place in places(source) if separates(source, place.layer)}
+    ours, theirs = (
+        places(target),
+        {place.layer: place for place in places(source) if separates(source.graph, place.layer)},
+    )
     if named:
         ours = [_named(target, layer) for layer in dict.fromkeys(named)]
     found = []
@@ -68,30 +72,40 @@ class Place:
 
 
 def places(file: ModuleFile) -> list[Place]:
-    """The layers of a net that give features: one a value, the last of those of one shape that follow each other by name."""
-    order = {node.id: index for index, node in enumerate(file.graph.nodes)}
+    """The layers of a net that give features, shallow to deep; of several names of one value, the shortest."""
+    net = _Net.of(file)
     nodes = {node.id: node for node in file.graph.nodes}
-    ((_, end),) = file.graph.outputs.items()
-    living = {node.id for node in needed(file.graph, file.graph.outputs)} - {end}
     values: dict[str, str] = {}
     for path, ref in file.graph.names.items():
-        if ref in living and not _is_inner(nodes[ref]) and (ref not in values or len(path) < len(values[ref])):
+        inner = ref in nodes and _is_inner(nodes[ref])
+        if not inner and (ref not in values or len(path) < len(values[ref])):
             values[ref] = path
-    found = []
-    for ref, path in sorted(values.items(), key=lambda each: order[each[0]]):
-        place = _place(file, path, ref, order[ref] / max(1, order[end]))
-        if place is not None:
-            found.append(place)
-    return found
+    found = [net.place(path) for path in values.values()]
+    return sorted((place for place in found if place is not None), key=lambda place: place.depth)
 
 
-def separates(file: ModuleFile, layer: str) -> bool:
-    """Whether everything above the layer needs nothing else from below it."""
-    try:
-        cut(file, layer)
-    except CutRefused:
-        return False
-    return True
+@dataclass(frozen=True)
+class _Net:
+    """What is asked of every layer: where its value stands among the steps, whether an output needs it, and its shape."""
+
+    file: ModuleFile
+    order: Mapping[str, int]
+    living: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, file: ModuleFile) -> _Net:
+        order = {node.id: index for index, node in enumerate(file.graph.nodes)}
+        living = {node.id for node in needed(file.graph, file.graph.outputs)} - set(file.graph.outputs.values())
+        return cls(file, order, frozenset(living), shapes_of(file))
+
+    def place(self, layer: str) -> Place | None:
+        """A layer as a place; None: it gives no features that an output needs."""
+        ref = self.file.graph.names[layer]
+        shape: Shape = tuple(self.shapes.get(ref, ())[1:])
+        if ref not in self.living or not joinable(shape, shape):
+            return None
+        return Place(layer, shape, self.order[ref] / len(self.order))
 
 
 def _named(target: ModuleFile, layer: str) -> Place:
@@ -100,11 +114,7 @@ def _named(target: ModuleFile, layer: str) -> Place:
         raise RecipeRefused(
             f"the target has no layer {layer[:200]!r}", code="position_invalid", hint=f"near it: {', '.join(near)}"
         )
-    order = {node.id: index for index, node in enumerate(target.graph.nodes)}
-    ((_, end),) = target.graph.outputs.items()
-    ref = target.graph.names[layer]
-    living = {node.id for node in needed(target.graph, target.graph.outputs)} - {end}
-    place = _place(target, layer, ref, order[ref] / max(1, order[end])) if ref in living else None
+    place = _Net.of(target).place(layer)
     if place is None:
         raise RecipeRefused(
             f"nothing can be inserted at the target's layer {layer!r}",
@@ -112,15 +122,6 @@ def _named(target: ModuleFile, layer: str) -> Place:
             hint="name one that gives features",
         )
     return place
-
-
-def _place(file: ModuleFile, path: str, ref: str, depth: float) -> Place | None:
-    try:
-        spec = value_spec(file, ref)
-    except GrafteryError:
-        return None
-    shape: Shape = tuple(size if isinstance(size, int) else None for size in spec.shape[1:])
-    return Place(path, shape, depth) if spec.dtype == "float32" and joinable(shape, shape) else None
 
 
 def _is_inner(node: Node) -> bool:

@@ -1,14 +1,17 @@
-"""What rules about channels look at: a step's arguments, and the channels of what it reads."""
+"""What the files of this room look at in a graph: a step's arguments, the channels of what it reads, the last layer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graftery.module.file import ModuleFile
 from graftery.module.graph import Node
 from graftery.module.opset import operators
 
 if TYPE_CHECKING:
     from graftery.cloning.channels import Channels, Flow
+
+LINEAR = "aten.linear.default"
 
 
 def arguments(node: Node) -> dict[str, Any]:
@@ -42,3 +45,24 @@ def first(node: Node) -> Any:
 
 def moved(flow: Flow, dim: int) -> Flow:
     return type(flow)(dim, flow.atoms)
+
+
+def plain_linear(file: ModuleFile) -> Node | None:
+    """The linear layer that gives the logits, if one does whose weights nobody else uses, on features [N, D]."""
+    ((_, end),) = file.graph.outputs.items()
+    node = next((node for node in file.graph.nodes if node.id == end), None)
+    if (
+        node is None
+        or node.op != LINEAR
+        or node.kwargs
+        or not all(_is_weight(each) for each in node.args[1:] if each is not None)
+    ):
+        return None
+    own = set(node.weights())
+    others = [other for other in file.graph.nodes if other is not node]
+    used = any(own & set(other.weights()) or end in set(other.values()) for other in others)
+    return None if used or "v" not in node.args[0] else node
+
+
+def _is_weight(argument: Any) -> bool:
+    return isinstance(argument, dict) and "w" in argument

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from graftery.cloning.channels import Channels
+from graftery.cloning.reading import LINEAR, plain_linear
 from graftery.module import ModuleFile
 from graftery.module.graph import Node, renumbered
 from graftery.module.probes import PROBE_X, with_probe
 from graftery.spec.cloning import only_output
 
-LINEAR = "aten.linear.default"
 SELECTION = "selection"
 
 
@@ -46,27 +46,6 @@ def with_linear_end(file: ModuleFile) -> ModuleFile:
 
 def _names(file: ModuleFile, before: Node | None, now: Node) -> dict[str, str]:
     return {path: now.id if before is not None and ref == before.id else ref for path, ref in file.graph.names.items()}
-
-
-def plain_linear(file: ModuleFile) -> Node | None:
-    """The linear layer that gives the logits, if one does whose weights nobody else uses, on features [N, D]."""
-    ((_, end),) = file.graph.outputs.items()
-    node = next((node for node in file.graph.nodes if node.id == end), None)
-    if (
-        node is None
-        or node.op != LINEAR
-        or node.kwargs
-        or not all(_is_weight(each) for each in node.args[1:] if each is not None)
-    ):
-        return None
-    own = set(node.weights())
-    others = [other for other in file.graph.nodes if other is not node]
-    used = any(own & set(other.weights()) or end in set(other.values()) for other in others)
-    return None if used or "v" not in node.args[0] else node
-
-
-def _is_weight(argument: Any) -> bool:
-    return isinstance(argument, dict) and "w" in argument
 
 
 def end_weights(file: ModuleFile) -> tuple[str, str]:

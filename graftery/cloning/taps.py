@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
-from graftery.cloning.slicing import plain_linear
+from graftery.cloning.reading import plain_linear
 from graftery.errors import Misfit, ShapesRefused
 from graftery.module import ModuleFile
 from graftery.module.build import build
@@ -46,3 +47,26 @@ def tapped(file: ModuleFile, values: Mapping[str, str]) -> fx.GraphModule:
     """The net with these values as its outputs, by name; they are the same bits as in the net itself."""
     graph = replace(file.graph, outputs=dict(values))
     return build(replace(graph, nodes=tuple(needed(graph, values))), file.weights)
+
+
+def shapes_of(file: ModuleFile) -> dict[str, tuple[int, ...]]:
+    """The shape of every value of a net at its probe; of what is no tensor, none."""
+    watcher = _Watcher(file.graph, file.weights)
+    with torch.no_grad():
+        watcher.run(file.extras[PROBE_X])
+    return watcher.shapes
+
+
+class _Watcher(fx.Interpreter):
+    """Runs a graph and keeps the shape of every value."""
+
+    def __init__(self, graph: Graph, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(build(graph, weights))
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._ids = {f"v{index}": node.id for index, node in enumerate(graph.nodes)} | {INPUT: INPUT}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if n.name in self._ids and isinstance(result, Tensor):
+            self.shapes[self._ids[n.name]] = tuple(result.shape)
+        return result

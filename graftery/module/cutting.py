@@ -52,6 +52,18 @@ def cut(file: ModuleFile, layer: str) -> tuple[ModuleFile, dict[str, ModuleFile]
     }
 
 
+def separates(graph: Graph, layer: str) -> bool:
+    """Whether everything above a layer needs nothing else from below it; without a look at shapes."""
+    try:
+        at = _value(graph, layer)
+        lower = _lower(graph, at)
+        for name in graph.outputs:
+            _upper_nodes(graph, name, at, layer, lower)
+    except CutRefused:
+        return False
+    return True
+
+
 def _value(graph: Graph, layer: str) -> str:
     if layer not in graph.names:
         near = get_close_matches(layer, graph.names, n=5, cutoff=0.4) or list(graph.names)[-5:]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from graftery.cloning.healing import healed
+from graftery.cloning.localization import Gates, Localized, localize
+from graftery.cloning.slicing import with_linear_end
+from graftery.errors import Misfit
+from graftery.learning.loop import Loop, Progress
+from graftery.module import ModuleFile
+from graftery.spec.recipes import CloneRecipe
+from tests.support import skills
+
+WANTED = (0, 1)
+RECIPE = CloneRecipe()
+
+
+def _source() -> ModuleFile:
+    return with_linear_end(skills.net())
+
+
+def _shown() -> tuple[torch.Tensor, torch.Tensor]:
+    local = skills.local(2)
+    assert local.y is not None
+    wanted = local.y >= len(skills.TARGET)
+    return local.x[wanted], local.y[wanted] - len(skills.TARGET)
+
+
+@cache
+def _localized(steps: int = 150) -> Localized:
+    x, y = _shown()
+    return localize(_source(), WANTED, x, y, recipe=CloneRecipe(localization_steps=steps), loop=Loop("localize"))
+
+
+def _accuracy(file: ModuleFile, digits: tuple[int, ...], labels: tuple[int, ...]) -> float:
+    samples = skills.images("validation", digits)
+    assert samples.y is not None
+    with torch.no_grad():
+        found = file.net()(samples.x).argmax(1)
+    return float((found == torch.tensor(labels)[samples.y]).float().mean())
+
+
+def test_a_quarter_of_each_layer_is_kept() -> None:
+    found = _localized()
+    assert list(found.kept.values()) == [(4, 16), (4, 16), (8, 32), (8, 32)]
+    assert found.whole.weights["0.0.weight"].shape[0] == 4
+    size = sum(weight.numel() for weight in found.file.weights.values())
+    assert size < 0.1 * sum(weight.numel() for weight in _source().weights.values())
+
+
+def test_the_wanted_classes_are_kept_and_the_others_are_not() -> None:
+    found = _localized()
+    assert _accuracy(_source(), (5, 6), WANTED) > 0.9
+    assert _accuracy(found.whole, (5, 6), WANTED) > 0.85
+    assert _accuracy(found.whole, (7, 8, 9), (2, 3, 4)) < 0.5
+
+
+def test_gates_that_learn_find_more_than_the_first_saliency() -> None:
+    assert _accuracy(_localized(150).whole, (5, 6), WANTED) >= _accuracy(_localized(0).whole, (5, 6), WANTED)
+
+
+def test_the_source_does_not_change() -> None:
+    before = skills.net().digest
+    x, _ = _shown()
+    healed(_localized().whole, _source(), x, CloneRecipe(healing_steps=3), Loop("heal"))
+    assert skills.net().digest == before
+
+
+def test_with_all_kept_it_is_the_source() -> None:
+    x, y = _shown()
+    found = localize(_source(), WANTED, x, y, recipe=CloneRecipe(keep=1), loop=Loop("localize"))
+    with torch.no_grad():
+        assert torch.equal(found.whole.net()(x), _source().net()(x))
+        torch.testing.assert_close(found.file.net()(x), _source().net()(x)[:, list(WANTED)])
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.01, 1), (0.25, 4), (0.26, 5), (0.3, 5), (1, 16)])
+def test_a_share_is_at_least_one_and_rounded_up(share: float, kept: int) -> None:
+    assert Gates.of(_source(), share).keep[0] == kept
+
+
+def test_shut_gates_are_those_of_the_lowest_scores_of_each_layer() -> None:
+    gates = Gates.of(_source(), 0.25)
+    scores = torch.arange(len(gates.roots), dtype=torch.float32).requires_grad_()
+    hard = gates.hard(scores)
+    for places, keep in zip(gates.layers, gates.keep, strict=True):
+        assert hard[places].tolist() == [0.0] * (len(places) - keep) + [1.0] * keep
+    (gradient,) = torch.autograd.grad(hard.sum(), scores)
+    assert torch.equal(gradient, torch.ones_like(gradient))
+
+
+def test_a_net_that_cannot_be_thinned_is_refused() -> None:
+    flat = with_linear_end(skills.untrained(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), skills.SOURCE))
+    with pytest.raises(Misfit) as caught:
+        Gates.of(flat, 0.25)
+    assert caught.value.code == "localization_failed"
+    assert Gates.of(flat, 1).roots == ()
+
+
+def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
+    x, _ = _shown()
+    told: list[Progress] = []
+    masked = _localized(20).whole
+    made = healed(masked, _source(), x, RECIPE, Loop("heal", told.append))
+
+    def far(file: ModuleFile) -> float:
+        with torch.no_grad():
+            theirs, ours = _source().net()(x).log_softmax(1), file.net()(x).log_softmax(1)
+        return float((theirs.exp() * (theirs - ours)).sum(1).mean())
+
+    assert far(made) < 0.5 * far(masked)
+    assert made.graph == masked.graph
+    assert told[-1].step == RECIPE.healing_steps
+    assert healed(masked, _source(), x, CloneRecipe(healing_steps=0), Loop("heal")) is masked

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from graftery.cloning import Cloned, attach, clone, detach
+from graftery.data import SampleSet
+from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused
+from graftery.learning.loop import Progress
+from graftery.module import ModuleFile, verify
+from graftery.spec.manifest import Preprocessing
+from graftery.spec.recipes import CloneRecipe
+from tests.graftery.cloning.conftest import QUICK
+from tests.support import skills
+
+SHORT = CloneRecipe(positions=("0",), views=1, localization_steps=2, healing_steps=2, steps=3, batch=8, tolerance=1)
+
+
+def _target() -> ModuleFile:
+    return skills.net("vgg", skills.TARGET, wide=True)
+
+
+def _run(recipe: CloneRecipe = SHORT, wanted: tuple[int, ...] = (5, 6), **options: Any) -> Cloned:
+    named: dict[str, Any] = {"source": skills.raw(), "target": skills.raw("vgg", skills.TARGET, wide=True)} | options
+    source, target = named.pop("source"), named.pop("target")
+    samples = named.pop("samples", skills.local(len(wanted)))
+    return clone(source, target, samples, skills.names(wanted), recipe=recipe, **named)
+
+
+def test_a_skill_is_copied_and_taken_out_again(cloned: Cloned, tmp_path: object) -> None:
+    found = cloned.metrics
+    assert found["mean"] > 0.9
+    assert found["original_before"] - found["original"] < 0.08
+    assert found["changed"] < 0.1
+    assert found["source_unwanted"] > 0.8 > 0.4 > found["masked_unwanted"]
+    assert found["added"]["parameters_share"] < 0.15
+    made = attach(_target(), [cloned.clone])
+    assert made.manifest.outputs["digit"].class_names == skills.names((0, 1, 2, 3, 4, 5, 6))
+    samples = skills.judged(2)
+    with torch.no_grad():
+        decided = made.net()(samples.x).argmax(1)
+        assert torch.equal(made.net()(samples.x)[:, :5], _target().net()(samples.x))
+    assert samples.y is not None
+    right = (decided == samples.y).float()
+    assert right[samples.y >= 5].mean().item() == pytest.approx(found["wanted"])
+    assert detach(made, cloned.clone.content_digest).digest == _target().digest
+    path = f"{tmp_path}/clone"
+    cloned.clone.save(path)
+    assert verify(path).outputs["digit"].shape == ("N", 2)
+    assert attach(_target(), [ModuleFile.load(path)]).digest == made.digest
+
+
+def test_what_was_done_is_in_the_file(cloned: Cloned) -> None:
+    spec = cloned.clone.manifest.clone
+    assert spec is not None
+    assert (spec.source, spec.target) == (skills.net().content_digest, _target().content_digest)
+    assert (spec.position, spec.origin, spec.keep) == ("0", "0", 0.25)
+    assert {parent.role for parent in cloned.clone.manifest.parents} == {"source", "target", "samples"}
+    assert CloneRecipe.model_validate_json(cloned.clone.manifest.metadata["recipe"]) == cloned.recipe == QUICK
+
+
+def test_several_clones_of_several_sources_live_in_one_target(cloned: Cloned) -> None:
+    with_first = attach(_target(), [cloned.clone])
+    shown = skills.images("train", (0, 1, 2, 3, 4, 5, 6, 9))
+    assert shown.y is not None
+    rows = torch.cat([(shown.y == label).nonzero()[:40, 0] for label in range(8)])
+    second = clone(skills.net("mlp", (7, 8, 9)), with_first, shown.take(rows), ["digit 9"], recipe=QUICK)
+    both = attach(with_first, [second.clone])
+    samples = skills.images("validation", (0, 1, 2, 3, 4, 5, 6, 9))
+    with torch.no_grad():
+        logits = both.net()(samples.x)
+    assert float((logits.argmax(1) == samples.y).float().mean()) > 0.85
+    alone = detach(both, cloned.clone.content_digest)
+    assert alone.digest == attach(_target(), [second.clone]).digest
+    assert detach(alone, second.clone.content_digest).digest == _target().digest
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not() -> None:
+    first = _run()
+    assert _run().clone.digest == first.clone.digest
+    assert _run(SHORT.model_copy(update={"seed": 1})).clone.digest != first.clone.digest
+
+
+def test_neither_net_changes() -> None:
+    source, target = skills.raw(), skills.raw("vgg", skills.TARGET, wide=True)
+    before = source.content_digest, target.content_digest
+    _run()
+    fresh = [replace(net, weights=dict(net.weights)).content_digest for net in (source, target)]
+    assert tuple(fresh) == before
+
+
+def test_positions_are_searched_deep_to_shallow_and_progress_is_told() -> None:
+    told: list[Progress] = []
+    found = _run(SHORT.model_copy(update={"positions": ("0.2", "1.2")}), progress=told.append)
+    tried = found.metrics["positions"]
+    assert [each["target"] for each in tried] == ["1.2", "0.2"]
+    best = min(tried, key=lambda each: each["held_out_loss"])
+    assert found.metrics["position"] == {"target": best["target"], "source": best["source"]}
+    assert list(dict.fromkeys(each.phase for each in told)) == ["localize", "heal", "search", "train"]
+    assert {entry["phase"] for entry in found.history} == {"localize", "heal", "search", "train"}
+
+
+@pytest.mark.parametrize(("source", "target"), [("resnet", "vgg"), ("vgg", "vit"), ("vit", "mlp"), ("mlp", "resnet")])
+def test_any_family_learns_from_any_other(source: str, target: str) -> None:
+    theirs = skills.net(target, skills.TARGET, wide=True)  # type: ignore[arg-type]
+    found = clone(
+        skills.net(source),  # type: ignore[arg-type]
+        theirs,
+        skills.local(1),
+        skills.names((5,)),
+        recipe=CloneRecipe(views=2, steps=100, keep=0.5),
+        evaluate_on=skills.judged(1),
+    )
+    assert found.metrics["mean"] > 0.8
+    assert detach(attach(theirs, [found.clone]), found.clone.content_digest).digest == theirs.digest
+
+
+def test_noise_stands_for_the_targets_images() -> None:
+    local = skills.local(2)
+    assert local.y is not None
+    wanted = local.take((local.y >= 5).nonzero()[:, 0])
+    found = clone(
+        skills.net(),
+        _target(),
+        wanted,
+        skills.names((5, 6)),
+        recipe=QUICK.model_copy(update={"originals": "noise"}),
+        evaluate_on=skills.judged(2),
+    )
+    assert found.metrics["wanted"] > 0.8
+    assert found.metrics["original"] > 0.6
+
+
+def _refused(kind: type[GrafteryError], code: str, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        _run(**options)
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    local = skills.local(2)
+    assert local.y is not None
+    few = local.take((local.y != 3).nonzero()[:, 0])
+    assert "'digit 3' has 0 images" in _refused(SamplesRefused, "samples_missing", samples=few)
+    _refused(SamplesRefused, "samples_invalid", samples=SampleSet(local.x))
+    _refused(RecipeRefused, "recipe_invalid", wanted=())
+    _refused(RecipeRefused, "class_unknown", wanted=(5, 4), target=skills.raw("mlp", skills.SOURCE))
+    _refused(Misfit, "class_known", target=skills.raw("mlp", (3, 4, 5)))
+    _refused(RecipeRefused, "position_invalid", recipe=SHORT.model_copy(update={"positions": ("nowhere",)}))
+    other = skills.raw()
+    manifest = other.manifest.model_copy(update={"preprocessing": Preprocessing(mean=(0.1,), std=(1,))})
+    _refused(Misfit, "preprocessing_mismatch", source=replace(other, manifest=manifest))
+
+
+def test_a_masked_source_that_knows_too_little_is_refused() -> None:
+    recipe = CloneRecipe(keep=0.02, localization_steps=0, healing_steps=0, tolerance=0.1, positions=("0",), views=1)
+    said = _refused(Misfit, "localization_failed", recipe=recipe, source=skills.net(), wanted=(5, 6))
+    assert "keep more than 0.02" in said
