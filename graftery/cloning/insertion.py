@@ -220,5 +220,5 @@ def as_clone(extension: Extension, clone: ModuleFile, seen: Seen) -> ModuleFile:
     end = {name: value.detach().cpu() for name, value in extension.end().items()}
     folded = {weight: end[extension.weight_name], bias: end[extension.bias_name]}
     after = replace(clone, weights={**clone.weights, **folded})
-    made = join({"adapter": before, "clone": after})
+    made = join({"adapter": before, "part": after})
     return replace(made, extras={**made.extras, OLD: extension.old.detach().cpu()})
