@@ -11,28 +11,32 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from graftery.cloning.localization import divergence
-from graftery.data.streams import generator
+from graftery.cloning.local import Balanced, Local
+from graftery.cloning.localization import divergence, restated
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
 from graftery.module.probes import PROBE_X, with_probe
-from graftery.nn.statistics import on_batch, reestimated
+from graftery.nn.statistics import on_batch
 from graftery.spec.recipes import CloneRecipe
 
+CHUNK = 256
+"""Images that go through the source at once."""
 BATCH_NORM = "aten.batch_norm.default"
 
 
-def healed(masked: ModuleFile, source: ModuleFile, images: Tensor, recipe: CloneRecipe, loop: Loop) -> ModuleFile:
-    """The masked source, whose weights have learned from the whole one on these images.
+def healed(
+    masked: ModuleFile, source: ModuleFile, local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
+) -> ModuleFile:
+    """The masked source, whose weights have learned from the whole one on the local set.
 
-    Math: the mean over images of KL(S(x) || M(x)), batch norms on the batch's own statistics.
+    Math: the mean of KL(S(x) || M(x)), half of the images wanted and half original, batch norms on the batch's own statistics.
 
     Args:
         masked: M, with the logits of all of S's classes.
         source: S; it does not change.
-        images: [n, ...], n at least 2, of wanted classes.
+        local: views of the local set.
         loop: progress.
 
     Raises:
@@ -40,20 +44,20 @@ def healed(masked: ModuleFile, source: ModuleFile, images: Tensor, recipe: Clone
     """
     if not recipe.healing_steps:
         return masked
-    net, whole, names = masked.net().to(images.device), source.net().to(images.device), buffer_names(masked.graph)
-    learned = {name: masked.weights[name].to(images.device).clone().requires_grad_() for name in _learnable(masked)}
+    net, whole, names = masked.net().to(device), source.net().to(device), buffer_names(masked.graph)
+    learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in _learnable(masked)}
+    x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
     with torch.no_grad():
-        said = torch.cat([whole(chunk) for chunk in torch.split(images, 256)])
+        said = torch.cat([whole(chunk) for chunk in torch.split(x, CHUNK)])
 
     def terms(step: int) -> Mapping[str, Tensor]:
-        rows = torch.randint(len(images), (recipe.batch,), generator=generator(recipe.seed, "heal", step))
-        rows = rows.to(images.device)
+        rows = draw("heal", step).to(device)
         given = {names[name]: value for name, value in learned.items()}
-        return {"healed": divergence(said[rows], on_batch(net, images[rows], given))}
+        return {"healed": divergence(said[rows], on_batch(net, x[rows], given))}
 
     optimise(learned, terms, Pace(recipe.healing_steps, recipe.healing_learning_rate), loop)
     weights = {**masked.weights, **{name: value.detach().cpu() for name, value in learned.items()}}
-    made = reestimated(replace(masked, weights=weights), images.cpu())
+    made = restated(replace(masked, weights=weights), local, recipe)
     return with_probe(made, made.extras[PROBE_X])
 
 

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from graftery.cloning.attaching import OLD
-from graftery.cloning.local import UNKNOWN
+from graftery.cloning.local import UNKNOWN, Balanced, Local
 from graftery.cloning.slicing import end_weights
 from graftery.data.streams import generator
 from graftery.learning.loop import Loop, optimise
@@ -49,6 +49,7 @@ class Seen:
         old: [R, K].
         features: [R, ...] the masked source's at its own layer.
         y: [R] the target's classes from 0, then the wanted ones; -1 for noise.
+        shape: of z without the batch, None where the target takes any size.
     """
 
     z: Tensor
@@ -56,6 +57,7 @@ class Seen:
     old: Tensor
     features: Tensor
     y: Tensor
+    shape: Shape
 
     @property
     def known(self) -> int:
@@ -99,7 +101,7 @@ def insertion_adapter(seen: Seen, recipe: CloneRecipe) -> nn.Module:
 
     Where both are of one kind, it begins as the least-squares map; else near the identity.
     """
-    source: Shape = tuple(seen.z.shape[1:])
+    source = seen.shape
     target: Shape = tuple(seen.features.shape[1:])
     shape = AdapterRecipe(layers=1, kernel=1, final_relu=bool((seen.features >= 0).all()))
     random = generator(recipe.seed, "clone adapter")
@@ -154,10 +156,10 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, loop: Loop) -> Ex
         TrainingFailed: `diverged`.
     """
     made = Extension(clone, insertion_adapter(seen, recipe), seen.last.shape[1], seen.z.device)
-    draw = _Draw.of(seen, recipe)
+    draw = Balanced.of(Local(seen.z, seen.y.cpu(), seen.known), recipe.batch, recipe.seed)
 
     def terms(step: int) -> Mapping[str, Tensor]:
-        rows = draw(step)
+        rows = draw("insert", step).to(seen.y.device)
         new, given = made(seen.z[rows], seen.last[rows])
         mismatch = ((given - seen.features[rows]) ** 2).mean() / (seen.features[rows] ** 2).mean().clamp_min(1e-12)
         return {
@@ -184,32 +186,6 @@ def class_loss(old: Tensor, new: Tensor, y: Tensor) -> Tensor:
     asked = F.pad(old.softmax(1), (0, new.shape[1]))
     wanted = torch.where((y == UNKNOWN)[:, None], asked, told)
     return -(wanted * log_p).sum(1).mean()
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """Rows of a step: half of wanted classes, half of others, every class as frequent as the others of its half."""
-
-    halves: tuple[tuple[Tensor, Tensor], ...]
-    recipe: CloneRecipe
-    device: torch.device
-
-    @classmethod
-    def of(cls, seen: Seen, recipe: CloneRecipe) -> _Draw:
-        y = seen.y.cpu()
-        halves = []
-        for rows in ((y >= seen.known).nonzero()[:, 0], (y < seen.known).nonzero()[:, 0]):
-            counts = torch.bincount(y[rows] + 1)
-            halves.append((rows, 1.0 / counts[y[rows] + 1]))
-        return cls(tuple(halves), recipe, seen.y.device)
-
-    def __call__(self, step: int) -> Tensor:
-        random = generator(self.recipe.seed, "insert", step)
-        size = max(1, self.recipe.batch // 2)
-        drawn = [
-            rows[torch.multinomial(weights, size, replacement=True, generator=random)] for rows, weights in self.halves
-        ]
-        return torch.cat(drawn).to(self.device)
 
 
 def as_clone(extension: Extension, clone: ModuleFile, seen: Seen) -> ModuleFile:

@@ -74,6 +74,40 @@ class Local:
         return self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
 
 
+@dataclass(frozen=True)
+class Balanced:
+    """Rows of a step: half of wanted classes, half of the others, every class as frequent as the others of its half.
+
+    Args:
+        halves: rows and their weights; the wanted ones first.
+        size: of a batch, at least 2.
+        seed: what is drawn depends on it, on the stream and on the step.
+    """
+
+    halves: tuple[tuple[Tensor, Tensor], ...]
+    size: int
+    seed: int
+
+    @classmethod
+    def of(cls, local: Local, size: int, seed: int) -> Balanced:
+        halves = []
+        for rows in (local.wanted, local.original):
+            counts = torch.bincount(local.y[rows] + 1)
+            halves.append((rows, 1.0 / counts[local.y[rows] + 1]))
+        return cls(tuple(halves), size, seed)
+
+    def __call__(self, stream: str, step: int) -> Tensor:
+        """Indices, the first half of wanted classes."""
+        random = generator(self.seed, stream, step)
+        count = self.size // 2
+        return torch.cat(
+            [
+                rows[torch.multinomial(weights, count, replacement=True, generator=random)]
+                for rows, weights in self.halves
+            ]
+        )
+
+
 def local_set(
     samples: SampleSet,
     known: Sequence[str],

@@ -16,8 +16,8 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from graftery.cloning.channels import Channels
+from graftery.cloning.local import Balanced, Local
 from graftery.cloning.slicing import masked, sliced
-from graftery.data.streams import generator
 from graftery.errors import Misfit
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
@@ -28,6 +28,8 @@ from graftery.spec.recipes import CloneRecipe
 
 SALIENCY_IMAGES = 512
 """At most as many images for the first saliency."""
+STATISTICS_IMAGES = 1024
+"""Drawn from the local set's views for the batch norms of what was kept."""
 
 
 @dataclass(frozen=True)
@@ -118,17 +120,17 @@ class Gates:
 
 
 def localize(
-    source: ModuleFile, wanted: Sequence[int], images: Tensor, labels: Tensor, *, recipe: CloneRecipe, loop: Loop
+    source: ModuleFile, wanted: Sequence[int], local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
 ) -> Localized:
     """Find the channels that the wanted classes need, and take the others out.
 
-    Math: over scores s, sum over images of KL(S(x) || S_g(x)) + CE(S_g(x), y), g = top of s in each layer.
+    Math: over scores s, the mean of KL(S(x) || S_g(x)), half of the images wanted and half original, + CE(S_g(x), y) of the
+    wanted ones; g = top of s in each layer; batch norms on the batch's own statistics.
 
     Args:
         source: S, a whole net with a linear end (`with_linear_end`); it does not change.
         wanted: indices of its classes.
-        images: [n, ...] of wanted classes.
-        labels: [n], indices into `wanted`.
+        local: views of the local set. What S says of the original images tells what the wanted classes are not.
         loop: progress.
 
     Raises:
@@ -136,29 +138,36 @@ def localize(
         TrainingFailed: `diverged`.
     """
     gates = Gates.of(source, recipe.keep)
-    truth = torch.tensor(list(wanted), device=images.device)[labels]
-    scores = (
-        _learned(gates, images, truth, recipe, loop)
-        if gates.roots and recipe.keep < 1
-        else torch.ones(len(gates.roots))
-    )
-    whole = reestimated(gates.cut(scores, None), images.cpu()) if recipe.keep < 1 else source
-    channels = Channels.of(whole)
-    return Localized(sliced(whole, channels, (), wanted), whole, gates.told())
+    if recipe.keep == 1 or not gates.roots:
+        whole = source
+    else:
+        scores = _learned(gates, torch.tensor(list(wanted)), local, recipe=recipe, loop=loop, device=device)
+        whole = restated(gates.cut(scores, None), local, recipe)
+    return Localized(sliced(whole, Channels.of(whole), (), wanted), whole, gates.told())
 
 
-def _learned(gates: Gates, images: Tensor, truth: Tensor, recipe: CloneRecipe, loop: Loop) -> Tensor:
+def restated(file: ModuleFile, local: Local, recipe: CloneRecipe) -> ModuleFile:
+    """A masked source with the batch norms' statistics of the local set, half of it wanted images."""
+    rows = Balanced.of(local, STATISTICS_IMAGES, recipe.seed)("statistics", 0)
+    return reestimated(file, local.x[rows])
+
+
+def _learned(
+    gates: Gates, wanted: Tensor, local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
+) -> Tensor:
     """The scores of the units [U]."""
-    net = gates.source.net().to(images.device)
+    net = gates.source.net().to(device)
+    x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
+    truth = wanted[(local.y - local.known).clamp_min(0)].to(device)
     with torch.no_grad():
-        said = torch.cat([net(chunk) for chunk in torch.split(images, SALIENCY_IMAGES)])
-    scores = _saliency(gates, net, images, truth).requires_grad_()
+        said = torch.cat([net(chunk) for chunk in torch.split(x, SALIENCY_IMAGES)])
+    scores = _saliency(gates, net, x[local.wanted], truth[local.wanted]).requires_grad_()
 
     def terms(step: int) -> Mapping[str, Tensor]:
-        rows = torch.randint(len(images), (recipe.batch,), generator=generator(recipe.seed, "localize", step))
-        rows = rows.to(images.device)
-        logits = on_batch(net, images[rows], gates.weights(gates.hard(scores)))
-        return {"kept": divergence(said[rows], logits), "wanted": F.cross_entropy(logits, truth[rows])}
+        rows = draw("localize", step).to(device)
+        logits = on_batch(net, x[rows], gates.weights(gates.hard(scores)))
+        shown = slice(0, len(rows) // 2)
+        return {"kept": divergence(said[rows], logits), "wanted": F.cross_entropy(logits[shown], truth[rows][shown])}
 
     pace = Pace(recipe.localization_steps, recipe.localization_learning_rate)
     optimise({"scores": scores}, terms, pace, loop)

@@ -22,7 +22,7 @@ from graftery.cloning.local import Local, local_set
 from graftery.cloning.localization import Localized, localize
 from graftery.cloning.positions import Position, above, positions
 from graftery.cloning.slicing import sliced, with_linear_end
-from graftery.cloning.taps import last_features, tapped
+from graftery.cloning.taps import last_features, tapped, value_spec
 from graftery.data.samples import SampleSet
 from graftery.errors import Misfit
 from graftery.learning.loop import Loop, Progress
@@ -132,13 +132,13 @@ class _Run:
         Raises:
             Misfit: `localization_failed`; too little is left of the skill.
         """
-        shown = self.local.take(self.local.wanted)
-        views = shown.views(self.recipe, "localize")
-        images, labels = views.x.to(self.device), views.y - self.local.known
-        found = localize(self.source, self.indices, images, labels.to(self.device), recipe=self.recipe, loop=loop)
-        whole = healed(found.whole, self.source, images, self.recipe, loop.phase_of("heal", {}))
+        views = self.local.views(self.recipe, "localize")
+        found = localize(self.source, self.indices, views, recipe=self.recipe, loop=loop, device=self.device)
+        whole = healed(
+            found.whole, self.source, views, recipe=self.recipe, loop=loop.phase_of("heal", {}), device=self.device
+        )
         made = replace(found, whole=whole, file=sliced_to(whole, self.indices))
-        self._check_kept(made, shown)
+        self._check_kept(made, self.local.take(self.local.wanted))
         return made
 
     def _check_kept(self, made: Localized, shown: Local) -> None:
@@ -195,7 +195,9 @@ class _Run:
             found["old"] = outputs(self.target, local.x, self.device)
         lower, _ = above(localized.file, place.source)
         features = run_in_chunks(lower.net(), local.x, self.device)["value"]
-        return Seen(found["z"], found["last"], found["old"], features, local.y.to(self.device))
+        sizes = value_spec(bare, bare.graph.names[place.target]).shape[1:]
+        shape = tuple(size if isinstance(size, int) else None for size in sizes)
+        return Seen(found["z"], found["last"], found["old"], features, local.y.to(self.device), shape)
 
     def file(self, source: ModuleFile, place: Position, made: ModuleFile) -> ModuleFile:
         """The clone, with what it is of and where it goes in."""

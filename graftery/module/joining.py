@@ -8,11 +8,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from graftery.errors import Misfit
+from graftery.errors import Misfit, ShapesRefused
 from graftery.module.file import ModuleFile
 from graftery.module.graph import INPUT, Graph, Node, renumbered
 from graftery.module.probes import PROBE_X, with_probe
+from graftery.module.shapes import survey
 from graftery.spec.fit import fits, say
+from graftery.spec.limits import Limits
 from graftery.spec.manifest import TensorSpec
 
 
@@ -35,16 +37,29 @@ def join(parts: Mapping[str, ModuleFile]) -> ModuleFile:
         upper, more = prefixed(name, part)
         graph, weights = _after(graph, upper), weights | more
     first, last = named[0][1], named[-1][1]
+    probe = first.extras[PROBE_X]
+    graph = replace(graph, input=_input(renumbered(graph), weights, tuple(probe.shape)))
     manifest = last.manifest.model_copy(
         update={
             "kind": "teacher",
-            "input": first.manifest.input,
+            "input": graph.input,
             "preprocessing": first.manifest.preprocessing,
             "cut": None,
             "parents": (),
         }
     )
-    return with_probe(ModuleFile(manifest, renumbered(graph), weights), first.extras[PROBE_X])
+    return with_probe(ModuleFile(manifest, renumbered(graph), weights), probe)
+
+
+def _input(graph: Graph, weights: Mapping[str, Tensor], shape: tuple[int, ...]) -> TensorSpec:
+    """Of images of any size, where all parts take any; else of the probe's size: the first may read more than the next one does."""
+    if all(isinstance(size, int) for size in graph.input.shape[1:]):
+        return graph.input
+    try:
+        survey(graph, weights, shape, Limits())
+    except ShapesRefused:
+        return graph.input.model_copy(update={"shape": ("N", *shape[1:])})
+    return graph.input
 
 
 def _check_follows(before: ModuleFile, part: ModuleFile, name: str) -> None:

@@ -14,7 +14,14 @@ RECIPE = CloneRecipe()
 
 def _seen(z: torch.Tensor, features: torch.Tensor) -> Seen:
     rows = len(z)
-    return Seen(z, torch.zeros(rows, 3), torch.zeros(rows, 2), features, torch.zeros(rows, dtype=torch.int64))
+    return Seen(
+        z,
+        torch.zeros(rows, 3),
+        torch.zeros(rows, 2),
+        features,
+        torch.zeros(rows, dtype=torch.int64),
+        tuple(z.shape[1:]),
+    )
 
 
 def test_the_loss_by_hand() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from graftery.cloning.healing import healed
+from graftery.cloning.local import Local, local_set
 from graftery.cloning.localization import Gates, Localized, localize
 from graftery.cloning.slicing import with_linear_end
 from graftery.errors import Misfit
@@ -23,17 +24,21 @@ def _source() -> ModuleFile:
     return with_linear_end(skills.net())
 
 
-def _shown() -> tuple[torch.Tensor, torch.Tensor]:
-    local = skills.local(2)
-    assert local.y is not None
-    wanted = local.y >= len(skills.TARGET)
-    return local.x[wanted], local.y[wanted] - len(skills.TARGET)
+def _local() -> Local:
+    return local_set(skills.local(2), skills.names(skills.TARGET), skills.names((5, 6)), RECIPE)
+
+
+def _shown() -> torch.Tensor:
+    return _local().x
+
+
+CPU = torch.device("cpu")
 
 
 @cache
 def _localized(steps: int = 150) -> Localized:
-    x, y = _shown()
-    return localize(_source(), WANTED, x, y, recipe=CloneRecipe(localization_steps=steps), loop=Loop("localize"))
+    recipe = CloneRecipe(localization_steps=steps, keep=0.25)
+    return localize(_source(), WANTED, _local(), recipe=recipe, loop=Loop("localize"), device=CPU)
 
 
 def _accuracy(file: ModuleFile, digits: tuple[int, ...], labels: tuple[int, ...]) -> float:
@@ -65,14 +70,13 @@ def test_gates_that_learn_find_more_than_the_first_saliency() -> None:
 
 def test_the_source_does_not_change() -> None:
     before = skills.net().digest
-    x, _ = _shown()
-    healed(_localized().whole, _source(), x, CloneRecipe(healing_steps=3), Loop("heal"))
+    healed(_localized().whole, _source(), _local(), recipe=CloneRecipe(healing_steps=3), loop=Loop("heal"), device=CPU)
     assert skills.net().digest == before
 
 
 def test_with_all_kept_it_is_the_source() -> None:
-    x, y = _shown()
-    found = localize(_source(), WANTED, x, y, recipe=CloneRecipe(keep=1), loop=Loop("localize"))
+    x = _shown()
+    found = localize(_source(), WANTED, _local(), recipe=CloneRecipe(keep=1), loop=Loop("localize"), device=CPU)
     with torch.no_grad():
         assert torch.equal(found.whole.net()(x), _source().net()(x))
         torch.testing.assert_close(found.file.net()(x), _source().net()(x)[:, list(WANTED)])
@@ -102,10 +106,10 @@ def test_a_net_that_cannot_be_thinned_is_refused() -> None:
 
 
 def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
-    x, _ = _shown()
+    x = _shown()
     told: list[Progress] = []
     masked = _localized(20).whole
-    made = healed(masked, _source(), x, RECIPE, Loop("heal", told.append))
+    made = healed(masked, _source(), _local(), recipe=RECIPE, loop=Loop("heal", told.append), device=CPU)
 
     def far(file: ModuleFile) -> float:
         with torch.no_grad():
@@ -115,4 +119,7 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     assert far(made) < 0.5 * far(masked)
     assert made.graph == masked.graph
     assert told[-1].step == RECIPE.healing_steps
-    assert healed(masked, _source(), x, CloneRecipe(healing_steps=0), Loop("heal")) is masked
+    assert (
+        healed(masked, _source(), _local(), recipe=CloneRecipe(healing_steps=0), loop=Loop("heal"), device=CPU)
+        is masked
+    )

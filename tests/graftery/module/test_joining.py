@@ -65,3 +65,13 @@ def test_what_does_not_follow_is_refused() -> None:
     with pytest.raises(Misfit, match="it must have one") as caught:
         join({"teacher": files.teacher(("a", "b")), "task": task})
     assert caught.value.code == "kind_mismatch"
+
+
+def test_where_a_later_part_has_one_size_the_whole_has() -> None:
+    free = trace(nn.Conv2d(1, 4, 3, padding=1), torch.randn(2, 1, 8, 8), kind="category")
+    meaning = {"is": OutputMeaning(semantics="regression")}
+    fixed = trace(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), torch.randn(2, 4, 8, 8), kind="task", outputs=meaning)
+    assert free.manifest.input.shape == ("N", 1, "H", "W")
+    assert join({"category": free, "task": fixed}).manifest.input.shape == ("N", 1, 8, 8)
+    category, task = files.free_size_parts()
+    assert join({"category": category, "task": task}).graph.input.shape == ("N", 1, "H", "W")
