@@ -5,14 +5,14 @@ Source: ours; Ye et al. 2023 keep the source's own weights (docs/methods/cloning
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from graftery.cloning.local import Balanced, Local
-from graftery.cloning.localization import divergence, restated
+from graftery.cloning.localization import collapsed, divergence, restated
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
@@ -27,15 +27,23 @@ BATCH_NORM = "aten.batch_norm.default"
 
 
 def healed(
-    masked: ModuleFile, source: ModuleFile, local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
+    masked: ModuleFile,
+    source: ModuleFile,
+    wanted: Sequence[int],
+    local: Local,
+    *,
+    recipe: CloneRecipe,
+    loop: Loop,
+    device: torch.device,
 ) -> ModuleFile:
     """The masked source, whose weights have learned from the whole one on the local set.
 
-    Math: the mean of KL(S(x) || M(x)), half of the images wanted and half original, batch norms on the batch's own statistics.
+    Math: the mean of KL(c(S(x)) || c(M(x))), c as in `graftery.cloning.localization.collapsed`, half of the images wanted and half original, batch norms on the batch's own statistics.
 
     Args:
         masked: M, with the logits of all of S's classes.
         source: S; it does not change.
+        wanted: indices of S's classes.
         local: views of the local set.
         loop: progress.
 
@@ -46,14 +54,15 @@ def healed(
         return masked
     net, whole, names = masked.net().to(device), source.net().to(device), buffer_names(masked.graph)
     learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in _learnable(masked)}
+    chosen = torch.tensor(list(wanted), device=device)
     x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
     with torch.no_grad():
-        said = torch.cat([whole(chunk) for chunk in torch.split(x, CHUNK)])
+        said = collapsed(torch.cat([whole(chunk) for chunk in torch.split(x, CHUNK)]), chosen)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("heal", step).to(device)
         given = {names[name]: value for name, value in learned.items()}
-        return {"healed": divergence(said[rows], on_batch(net, x[rows], given))}
+        return {"healed": divergence(said[rows], collapsed(on_batch(net, x[rows], given), chosen))}
 
     optimise(learned, terms, Pace(recipe.healing_steps, recipe.healing_learning_rate), loop)
     weights = {**masked.weights, **{name: value.detach().cpu() for name, value in learned.items()}}

@@ -30,6 +30,7 @@ from graftery.module.joining import join
 from graftery.nn.adapters import Adapter, Shape, alike
 from graftery.nn.crossings import crossing
 from graftery.nn.layers import convolution, linear
+from graftery.nn.statistics import on_batch
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.recipes import AdapterRecipe, CloneRecipe
 
@@ -84,16 +85,24 @@ class Extension(nn.Module):
     def learned(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if not name.startswith("net.")}
 
-    def end(self) -> dict[str, Tensor]:
-        """The clone's last weight and bias as they are now, by the names of its buffers."""
-        buffers = dict(self.net.named_buffers())
+    def end(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The clone's last weight and bias as they are now, by the names of its buffers. Args: `weights`, instead of its own."""
+        buffers = dict(self.net.named_buffers()) | dict(weights or {})
         weight = self.scale[:, None] * (buffers[self.weight_name] + self.rows)
         return {self.weight_name: weight, self.bias_name: self.scale * buffers[self.bias_name] + self.shift}
 
-    def forward(self, z: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-        """The new logits [N, k], and what goes into the clone."""
+    def forward(self, z: Tensor, last: Tensor, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The new logits [N, k], and what goes into the clone.
+
+        Args:
+            weights: instead of the clone's own, by the names of its buffers; its batch norms then stand on the batch.
+        """
         given = self.adapter(z)
-        return functional_call(self.net, self.end(), (given,)) + last @ self.old.T, given
+        if weights is None:
+            logits = functional_call(self.net, self.end(), (given,))
+        else:
+            logits = on_batch(self.net, given, {**weights, **self.end(weights)})
+        return logits + last @ self.old.T, given
 
 
 def insertion_adapter(seen: Seen, recipe: CloneRecipe) -> nn.Module:
@@ -161,16 +170,20 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, loop: Loop) -> Ex
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("insert", step).to(seen.y.device)
         new, given = made(seen.z[rows], seen.last[rows])
-        mismatch = ((given - seen.features[rows]) ** 2).mean() / (seen.features[rows] ** 2).mean().clamp_min(1e-12)
         return {
             "classes": class_loss(seen.old[rows], new, seen.y[rows]),
-            "features": recipe.feature_weight * mismatch,
+            "features": recipe.feature_weight * mismatch(given, seen.features[rows]),
         }
 
     learned = made.learned
     optimiser = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     optimise(learned, terms, Pace(recipe.steps, recipe.learning_rate), loop, optimiser=optimiser)
     return made
+
+
+def mismatch(ours: Tensor, theirs: Tensor) -> Tensor:
+    """|ours - theirs|^2 / |theirs|^2, over all rows together."""
+    return ((ours - theirs) ** 2).mean() / (theirs**2).mean().clamp_min(1e-12)
 
 
 def class_loss(old: Tensor, new: Tensor, y: Tensor) -> Tensor:

@@ -39,12 +39,18 @@ class Localized:
     Args:
         file: the source without the other channels: its logits are those of the wanted classes.
         whole: the same with the logits of all the source's classes.
-        kept: how many units stayed, and of how many, by the weight of their layer.
+        gates, scores: by which the channels were chosen.
     """
 
     file: ModuleFile
     whole: ModuleFile
-    kept: dict[str, tuple[int, int]]
+    gates: Gates
+    scores: Tensor
+
+    @property
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """How many units stayed, and of how many, by the weight of their layer."""
+        return self.gates.told()
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,58 @@ class Gates:
         return made
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What gates have to keep: what S says of the local set's views, but for which of the other classes something is.
+
+    Args:
+        classes: indices of the wanted classes [k].
+        x: [R, ...] views; `said`, S's collapsed logits of them [R, k + 1]; `truth`, the wanted class of wanted ones [R].
+        local: the same, on the CPU.
+    """
+
+    gates: Gates
+    net: fx.GraphModule
+    classes: Tensor
+    x: Tensor
+    said: Tensor
+    truth: Tensor
+    local: Local
+
+    @classmethod
+    def of(cls, gates: Gates, wanted: Sequence[int], local: Local, device: torch.device) -> Wanted:
+        net, classes, x = gates.source.net().to(device), torch.tensor(list(wanted), device=device), local.x.to(device)
+        with torch.no_grad():
+            said = torch.cat([net(chunk) for chunk in torch.split(x, SALIENCY_IMAGES)])
+        truth = (local.y - local.known).clamp_min(0).to(device)
+        return cls(gates, net, classes, x, collapsed(said, classes), truth, local)
+
+    def logits(self, gates: Tensor, rows: Tensor) -> Tensor:
+        """Of the masked source, collapsed; batch norms on the batch's own statistics."""
+        return collapsed(on_batch(self.net, self.x[rows], self.gates.weights(gates)), self.classes)
+
+    def losses(self, gates: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """`kept` and `wanted`. Args: `rows`, the first half of wanted images."""
+        logits, shown = self.logits(gates, rows), slice(0, len(rows) // 2)
+        return {
+            "kept": divergence(self.said[rows], logits),
+            "wanted": F.cross_entropy(logits[shown], self.truth[rows][shown]),
+        }
+
+
 def localize(
-    source: ModuleFile, wanted: Sequence[int], local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
+    source: ModuleFile,
+    wanted: Sequence[int],
+    local: Local,
+    *,
+    recipe: CloneRecipe,
+    loop: Loop,
+    device: torch.device,
 ) -> Localized:
     """Find the channels that the wanted classes need, and take the others out.
 
-    Math: over scores s, the mean of KL(S(x) || S_g(x)), half of the images wanted and half original, + CE(S_g(x), y) of the
-    wanted ones; g = top of s in each layer; batch norms on the batch's own statistics.
+    Math: over scores s, the mean of KL(c(S(x)) || c(S_g(x))), half of the images wanted and half original, + CE(c(S_g(x)), y) of
+    the wanted ones; g = top of s in each layer; c as in `collapsed`; batch norms on the batch's own statistics.
 
     Args:
         source: S, a whole net with a linear end (`with_linear_end`); it does not change.
@@ -139,11 +190,21 @@ def localize(
     """
     gates = Gates.of(source, recipe.keep)
     if recipe.keep == 1 or not gates.roots:
-        whole = source
-    else:
-        scores = _learned(gates, torch.tensor(list(wanted)), local, recipe=recipe, loop=loop, device=device)
-        whole = restated(gates.cut(scores, None), local, recipe)
-    return Localized(sliced(whole, Channels.of(whole), (), wanted), whole, gates.told())
+        return part_of(gates, torch.ones(len(gates.roots)), wanted, local, recipe)
+    wish = Wanted.of(gates, wanted, local, device)
+    scores, draw = _saliency(wish).requires_grad_(), Balanced.of(local, recipe.batch, recipe.seed)
+
+    def terms(step: int) -> Mapping[str, Tensor]:
+        return wish.losses(gates.hard(scores), draw("localize", step).to(device))
+
+    optimise({"scores": scores}, terms, Pace(recipe.localization_steps, recipe.localization_learning_rate), loop)
+    return part_of(gates, scores.detach(), wanted, local, recipe)
+
+
+def part_of(gates: Gates, scores: Tensor, wanted: Sequence[int], local: Local, recipe: CloneRecipe) -> Localized:
+    """The source without the units of low scores [U]."""
+    whole = gates.source if recipe.keep == 1 else restated(gates.cut(scores, None), local, recipe)
+    return Localized(sliced(whole, Channels.of(whole), (), wanted), whole, gates, scores)
 
 
 def restated(file: ModuleFile, local: Local, recipe: CloneRecipe) -> ModuleFile:
@@ -152,39 +213,37 @@ def restated(file: ModuleFile, local: Local, recipe: CloneRecipe) -> ModuleFile:
     return reestimated(file, local.x[rows])
 
 
-def _learned(
-    gates: Gates, wanted: Tensor, local: Local, *, recipe: CloneRecipe, loop: Loop, device: torch.device
-) -> Tensor:
-    """The scores of the units [U]."""
-    net = gates.source.net().to(device)
-    x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
-    truth = wanted[(local.y - local.known).clamp_min(0)].to(device)
-    with torch.no_grad():
-        said = torch.cat([net(chunk) for chunk in torch.split(x, SALIENCY_IMAGES)])
-    scores = _saliency(gates, net, x[local.wanted], truth[local.wanted]).requires_grad_()
+def collapsed(logits: Tensor, wanted: Tensor) -> Tensor:
+    """The wanted classes' logits, and one for all others together: which of them it is, a clone need not know.
 
-    def terms(step: int) -> Mapping[str, Tensor]:
-        rows = draw("localize", step).to(device)
-        logits = on_batch(net, x[rows], gates.weights(gates.hard(scores)))
-        shown = slice(0, len(rows) // 2)
-        return {"kept": divergence(said[rows], logits), "wanted": F.cross_entropy(logits[shown], truth[rows][shown])}
+    Math: [y_wanted, log sum exp of the rest]; as probabilities, those of the others are added.
 
-    pace = Pace(recipe.localization_steps, recipe.localization_learning_rate)
-    optimise({"scores": scores}, terms, pace, loop)
-    return scores.detach()
+    Args:
+        logits: [N, K].
+        wanted: int64 [k].
+
+    Returns:
+        [N, k + 1]; [N, K] in the order of `wanted` where no class is left.
+    """
+    others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others[wanted] = False
+    ours = logits[:, wanted]
+    return torch.cat([ours, logits[:, others].logsumexp(1, keepdim=True)], 1) if bool(others.any()) else ours
 
 
-def _saliency(gates: Gates, net: fx.GraphModule, images: Tensor, truth: Tensor) -> Tensor:
+def _saliency(wish: Wanted) -> Tensor:
     """|dCE/dg| at g = 1, [U], relative to the greatest of its layer: how much a unit means to the wanted classes."""
-    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SALIENCY_IMAGES].to(images.device)
-    total = torch.zeros(len(gates.roots), device=images.device)
+    device, units = wish.x.device, len(wish.gates.roots)
+    rows = wish.local.wanted
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SALIENCY_IMAGES]].to(device)
+    total = torch.zeros(units, device=device)
     for chunk in torch.split(rows, 32):
-        open_gates = torch.ones(len(gates.roots), device=images.device, requires_grad=True)
-        logits = on_batch(net, images[chunk], gates.weights(open_gates))
-        (found,) = torch.autograd.grad(F.cross_entropy(logits, truth[chunk], reduction="sum"), open_gates)
+        opened = torch.ones(units, device=device, requires_grad=True)
+        loss = F.cross_entropy(wish.logits(opened, chunk), wish.truth[chunk], reduction="sum")
+        (found,) = torch.autograd.grad(loss, opened)
         total += found.abs()
-    for places in gates.layers:
-        at = places.to(total.device)
+    for places in wish.gates.layers:
+        at = places.to(device)
         total[at] = total[at] / total[at].max().clamp_min(1e-12)
     return total
 

@@ -17,9 +17,10 @@ from graftery.cloning.attaching import opened
 from graftery.cloning.channels import Channels
 from graftery.cloning.healing import healed
 from graftery.cloning.insertion import Extension, Seen, as_clone, class_loss, insert
+from graftery.cloning.jointly import joint_scores
 from graftery.cloning.judging import judge
 from graftery.cloning.local import Local, local_set
-from graftery.cloning.localization import Localized, localize
+from graftery.cloning.localization import Localized, Wanted, localize, part_of
 from graftery.cloning.positions import Position, above, positions
 from graftery.cloning.slicing import sliced, with_linear_end
 from graftery.cloning.taps import last_features, tapped, value_spec
@@ -98,6 +99,8 @@ def clone(
         scores = run.search(localized, places, loop)
         best = min(scores, key=lambda each: each["held_out_loss"])
         place = Position(best["target"], best["source"])
+        if recipe.joint:
+            localized = run.jointly(localized, place, loop)
         made = run.file(source, place, as_clone(*run.inserted(localized, place, local, loop.phase_of("train", {}))))
         told = {
             "position": {"target": place.target, "source": place.source},
@@ -134,8 +137,36 @@ class _Run:
         """
         views = self.local.views(self.recipe, "localize")
         found = localize(self.source, self.indices, views, recipe=self.recipe, loop=loop, device=self.device)
+        return self._healed(found, views, loop)
+
+    def jointly(self, found: Localized, place: Position, loop: Loop) -> Localized:
+        """The same, by gates that learn on together with what joins the clone to the target at this place."""
+        if not found.gates.roots or self.recipe.keep == 1:
+            return found
+        views = self.local.views(self.recipe, "localize")
+        seen = self.seen(self.source, place, views)
+        wanted = Wanted.of(found.gates, self.indices, views, self.device)
+        scores = joint_scores(
+            found.gates,
+            found.scores.to(self.device),
+            wanted,
+            seen,
+            place.source,
+            recipe=self.recipe,
+            loop=loop.phase_of("joint", {}),
+        )
+        made = part_of(found.gates, scores, self.indices, views, self.recipe)
+        return self._healed(made, views, loop)
+
+    def _healed(self, found: Localized, views: Local, loop: Loop) -> Localized:
         whole = healed(
-            found.whole, self.source, views, recipe=self.recipe, loop=loop.phase_of("heal", {}), device=self.device
+            found.whole,
+            self.source,
+            self.indices,
+            views,
+            recipe=self.recipe,
+            loop=loop.phase_of("heal", {}),
+            device=self.device,
         )
         made = replace(found, whole=whole, file=sliced_to(whole, self.indices))
         self._check_kept(made, self.local.take(self.local.wanted))
@@ -162,7 +193,7 @@ class _Run:
         found = []
         for place in places:
             made, _, _ = self.inserted(localized, place, fit, loop.phase_of("search", {}))
-            seen = self.seen(localized, place, held)
+            seen = self.seen(localized.file, place, held)
             with torch.no_grad():
                 new, _ = made(seen.z, seen.last)
                 loss = balanced(seen, new)
@@ -182,18 +213,19 @@ class _Run:
         self, localized: Localized, place: Position, local: Local, loop: Loop
     ) -> tuple[Extension, ModuleFile, Seen]:
         """What joins the clone to the target at a place, learned on these images."""
-        seen = self.seen(localized, place, local.views(self.recipe, "insert"))
+        seen = self.seen(localized.file, place, local.views(self.recipe, "insert"))
         _, behind = above(localized.file, place.source)
         return insert(behind, seen, self.recipe, loop), behind, seen
 
-    def seen(self, localized: Localized, place: Position, local: Local) -> Seen:
+    def seen(self, source: ModuleFile, place: Position, local: Local) -> Seen:
+        """Args: `source`, whose features at the place's layer the clone's input is to be."""
         bare, inside = opened(self.target)
         ((_, end),) = bare.graph.outputs.items()
         taps = {"z": bare.graph.names[place.target], "last": last_features(bare), "old": end}
         found = run_in_chunks(tapped(bare, taps), local.x, self.device)
         if inside:  # its clones' classes are old ones, too
             found["old"] = outputs(self.target, local.x, self.device)
-        lower, _ = above(localized.file, place.source)
+        lower, _ = above(source, place.source)
         features = run_in_chunks(lower.net(), local.x, self.device)["value"]
         sizes = value_spec(bare, bare.graph.names[place.target]).shape[1:]
         shape = tuple(size if isinstance(size, int) else None for size in sizes)

@@ -15,7 +15,7 @@ from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.pace import Pace
 
-Phase = Literal["inversion", "localize", "heal", "search", "train", "evaluate"]
+Phase = Literal["inversion", "localize", "heal", "search", "joint", "train", "evaluate"]
 Terms = Callable[[int], Mapping[str, Tensor]]
 
 GROWTH_LIMIT = 1e6

@@ -8,7 +8,7 @@ from torch import nn
 
 from graftery.cloning.healing import healed
 from graftery.cloning.local import Local, local_set
-from graftery.cloning.localization import Gates, Localized, localize
+from graftery.cloning.localization import Gates, Localized, collapsed, localize
 from graftery.cloning.slicing import with_linear_end
 from graftery.errors import Misfit
 from graftery.learning.loop import Loop, Progress
@@ -70,7 +70,15 @@ def test_gates_that_learn_find_more_than_the_first_saliency() -> None:
 
 def test_the_source_does_not_change() -> None:
     before = skills.net().digest
-    healed(_localized().whole, _source(), _local(), recipe=CloneRecipe(healing_steps=3), loop=Loop("heal"), device=CPU)
+    healed(
+        _localized().whole,
+        _source(),
+        WANTED,
+        _local(),
+        recipe=CloneRecipe(healing_steps=3),
+        loop=Loop("heal"),
+        device=CPU,
+    )
     assert skills.net().digest == before
 
 
@@ -109,7 +117,7 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     x = _shown()
     told: list[Progress] = []
     masked = _localized(20).whole
-    made = healed(masked, _source(), _local(), recipe=RECIPE, loop=Loop("heal", told.append), device=CPU)
+    made = healed(masked, _source(), WANTED, _local(), recipe=RECIPE, loop=Loop("heal", told.append), device=CPU)
 
     def far(file: ModuleFile) -> float:
         with torch.no_grad():
@@ -120,6 +128,13 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     assert made.graph == masked.graph
     assert told[-1].step == RECIPE.healing_steps
     assert (
-        healed(masked, _source(), _local(), recipe=CloneRecipe(healing_steps=0), loop=Loop("heal"), device=CPU)
+        healed(masked, _source(), WANTED, _local(), recipe=CloneRecipe(healing_steps=0), loop=Loop("heal"), device=CPU)
         is masked
     )
+
+
+def test_other_classes_are_one_together() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]]))
+    found = collapsed(logits, torch.tensor([2, 0])).softmax(1)
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.1, 0.6]]))
+    torch.testing.assert_close(collapsed(logits, torch.arange(4)), logits)

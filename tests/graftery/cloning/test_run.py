@@ -118,6 +118,27 @@ def test_any_family_learns_from_any_other(source: str, target: str) -> None:
     assert detach(attach(theirs, [found.clone]), found.clone.content_digest).digest == theirs.digest
 
 
+def test_gates_learn_on_together_with_what_joins_them() -> None:
+    told: list[Progress] = []
+    recipe = QUICK.model_copy(update={"joint": True, "steps": 60})
+    samples = skills.judged(2)
+    found = clone(
+        skills.net(),
+        _target(),
+        skills.local(2),
+        skills.names((5, 6)),
+        recipe=recipe,
+        evaluate_on=samples,
+        progress=told.append,
+    )
+    assert found.metrics["mean"] > 0.9
+    assert list(dict.fromkeys(each.phase for each in told)) == ["localize", "heal", "joint", "train"]
+    joint = [each for each in told if each.phase == "joint"]
+    assert set(joint[-1].losses) == {"classes", "features", "kept", "wanted"}
+    alone = clone(skills.net(), _target(), skills.local(2), skills.names((5, 6)), recipe=QUICK)
+    assert alone.clone.content_digest != found.clone.content_digest
+
+
 def test_noise_stands_for_the_targets_images() -> None:
     local = skills.local(2)
     assert local.y is not None
