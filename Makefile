@@ -4,7 +4,7 @@ VENV ?= .venv
 # Another index for torch (a CUDA build, say); empty: the one that pip uses.
 TORCH_INDEX ?=
 ARGS ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 3
 BIN := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
