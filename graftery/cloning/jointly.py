@@ -44,11 +44,13 @@ def joint_scores(
     names, moved = buffer_names(behind.graph), {name: w.to(device) for name, w in gates.source.weights.items()}
     made = Extension(behind, insertion_adapter(seen, recipe), seen.last.shape[1], device)
     draw = Balanced.of(Local(seen.z, seen.y.cpu(), seen.known), recipe.batch, recipe.seed)
-    learned = {"scores": scores.clone().requires_grad_(), **made.learned}
+    # One rate for all: scores in units in which localization's own rate is this one.
+    unit = recipe.localization_learning_rate / recipe.learning_rate
+    learned = {"scores": (scores / unit).requires_grad_(), **made.learned}
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("joint", step).to(device)
-        hard = gates.hard(learned["scores"])
+        hard = gates.hard(unit * learned["scores"])
         shut = masked(gates.channels, moved, gates.roots, hard)
         given = {names[name]: weight for name, weight in shut.items() if name in names}
         new, features = made(seen.z[rows], seen.last[rows], given)
@@ -62,4 +64,4 @@ def joint_scores(
     groups: list[dict[str, Any]] = [{"params": [learned["scores"]], "weight_decay": 0.0}, {"params": others}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     optimise(learned, terms, Pace(recipe.steps, recipe.learning_rate), loop, optimiser=optimiser)
-    return learned["scores"].detach()
+    return unit * learned["scores"].detach()
