@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graftery.cloning.local import Balanced, Local
 from graftery.cloning.localization import collapsed, divergence, restated
-from graftery.learning.loop import Loop, optimise
+from graftery.cloning.stages import Stages
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
@@ -33,7 +33,7 @@ def healed(
     local: Local,
     *,
     recipe: CloneRecipe,
-    loop: Loop,
+    stages: Stages,
     device: torch.device,
 ) -> ModuleFile:
     """The masked source, whose weights have learned from the whole one on the local set.
@@ -45,7 +45,7 @@ def healed(
         source: S; it does not change.
         wanted: indices of S's classes.
         local: views of the local set.
-        loop: progress.
+        stages: this is one.
 
     Raises:
         TrainingFailed: `diverged`.
@@ -64,7 +64,7 @@ def healed(
         given = {names[name]: value for name, value in learned.items()}
         return {"healed": divergence(said[rows], collapsed(on_batch(net, x[rows], given), chosen))}
 
-    optimise(learned, terms, Pace(recipe.healing_steps, recipe.healing_learning_rate), loop)
+    stages.learn("heal", learned, terms, Pace(recipe.healing_steps, recipe.healing_learning_rate))
     weights = {**masked.weights, **{name: value.detach().cpu() for name, value in learned.items()}}
     made = restated(replace(masked, weights=weights), local, recipe)
     return with_probe(made, made.extras[PROBE_X])

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from graftery.cloning.attaching import OLD
 from graftery.cloning.local import UNKNOWN, Balanced, Local
 from graftery.cloning.slicing import end_weights
+from graftery.cloning.stages import Stages
 from graftery.data.streams import generator
-from graftery.learning.loop import Loop, optimise
+from graftery.learning.loop import Phase
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile, trace
 from graftery.module.build import buffer_names
@@ -150,7 +151,7 @@ def _rows(value: Tensor) -> Tensor:
     return (value.movedim(1, -1) if value.ndim == 4 else value).flatten(0, -2)
 
 
-def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, loop: Loop) -> Extension:
+def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, stages: Stages, phase: Phase) -> Extension:
     """Learn what joins the clone to the target.
 
     Math: CE over old and new logits, half of each batch wanted, half original images; on noise, the target's own answer
@@ -159,7 +160,7 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, loop: Loop) -> Ex
     Args:
         clone: behind its origin, with a linear end of k rows.
         seen: of the local set's views.
-        loop: progress.
+        stages: this is one, called `phase`.
 
     Raises:
         TrainingFailed: `diverged`.
@@ -177,7 +178,7 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, loop: Loop) -> Ex
 
     learned = made.learned
     optimiser = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    optimise(learned, terms, Pace(recipe.steps, recipe.learning_rate), loop, optimiser=optimiser)
+    stages.learn(phase, learned, terms, Pace(recipe.steps, recipe.learning_rate), optimiser)
     return made
 
 

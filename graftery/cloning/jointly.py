@@ -17,14 +17,14 @@ from graftery.cloning.local import Balanced, Local
 from graftery.cloning.localization import Gates, Wanted
 from graftery.cloning.positions import above
 from graftery.cloning.slicing import masked
-from graftery.learning.loop import Loop, optimise
+from graftery.cloning.stages import Stages
 from graftery.learning.pace import Pace
 from graftery.module.build import buffer_names
 from graftery.spec.recipes import CloneRecipe
 
 
 def joint_scores(
-    gates: Gates, scores: Tensor, wanted: Wanted, seen: Seen, origin: str, *, recipe: CloneRecipe, loop: Loop
+    gates: Gates, scores: Tensor, wanted: Wanted, seen: Seen, origin: str, *, recipe: CloneRecipe, stages: Stages
 ) -> Tensor:
     """The gates' scores [U] after they learned on, together with A, s, b, u and V.
 
@@ -63,5 +63,5 @@ def joint_scores(
     others = [value for name, value in learned.items() if name != "scores"]
     groups: list[dict[str, Any]] = [{"params": [learned["scores"]], "weight_decay": 0.0}, {"params": others}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    optimise(learned, terms, Pace(recipe.steps, recipe.learning_rate), loop, optimiser=optimiser)
+    stages.learn("joint", learned, terms, Pace(recipe.steps, recipe.learning_rate), optimiser)
     return unit * learned["scores"].detach()

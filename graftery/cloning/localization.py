@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from graftery.cloning.channels import Channels
 from graftery.cloning.local import Balanced, Local
 from graftery.cloning.slicing import masked, sliced
+from graftery.cloning.stages import Stages
 from graftery.errors import Misfit
-from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
@@ -170,7 +170,7 @@ def localize(
     local: Local,
     *,
     recipe: CloneRecipe,
-    loop: Loop,
+    stages: Stages,
     device: torch.device,
 ) -> Localized:
     """Find the channels that the wanted classes need, and take the others out.
@@ -182,7 +182,7 @@ def localize(
         source: S, a whole net with a linear end (`with_linear_end`); it does not change.
         wanted: indices of its classes.
         local: views of the local set. What S says of the original images tells what the wanted classes are not.
-        loop: progress.
+        stages: this is one.
 
     Raises:
         Misfit: `localization_failed`.
@@ -197,7 +197,8 @@ def localize(
     def terms(step: int) -> Mapping[str, Tensor]:
         return wish.losses(gates.hard(scores), draw("localize", step).to(device))
 
-    optimise({"scores": scores}, terms, Pace(recipe.localization_steps, recipe.localization_learning_rate), loop)
+    pace = Pace(recipe.localization_steps, recipe.localization_learning_rate)
+    stages.learn("localize", {"scores": scores}, terms, pace)
     return part_of(gates, scores.detach(), wanted, local, recipe)
 
 

@@ -23,18 +23,17 @@ from graftery.cloning.local import Local, local_set
 from graftery.cloning.localization import Localized, Wanted, localize, part_of
 from graftery.cloning.positions import Position, above, positions
 from graftery.cloning.slicing import sliced, with_linear_end
-from graftery.cloning.taps import last_features, tapped, value_spec
+from graftery.cloning.stages import Stages
+from graftery.cloning.taps import last_features, outputs, run_in_chunks, tapped, value_spec
 from graftery.data.samples import SampleSet
 from graftery.errors import Misfit
-from graftery.learning.loop import Loop, Progress
+from graftery.learning.checkpoint import Checkpoint
+from graftery.learning.loop import Phase, Progress
 from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile
 from graftery.spec.cloning import check_inputs, classes_of, wanted_indices
 from graftery.spec.manifest import CloneSpec, Parent
 from graftery.spec.recipes import CloneRecipe
-
-CHUNK = 256
-"""Images that go through a net at once."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ def clone(
     source_evaluate_on: SampleSet | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[Checkpoint], None] | None = None,
+    resume: Checkpoint | None = None,
 ) -> Cloned:
     """Copy some classes of a source into a clone that a target can carry. Neither net changes by a bit.
 
@@ -78,6 +79,8 @@ def clone(
         source_evaluate_on: samples of the source's own classes, labelled as its logits are, to measure what else was cloned.
         device: where to train. The same recipe, seed, device and number of threads give the same bytes.
         progress: called at most ten times a second; may raise to stop.
+        checkpoint: called after each stage: localization, healing, each position that is tried.
+        resume: a checkpoint of the same cloning; the clone is the one that an unbroken run gives.
 
     Raises:
         Misfit: `shape_mismatch`, `preprocessing_mismatch`, `semantics_mismatch`, `class_known`, `position_invalid`, `localization_failed`.
@@ -93,15 +96,16 @@ def clone(
     local = local_set(samples, classes_of(target.manifest), wanted, recipe, preprocessing)
     with repeatable(torch.device(device)):
         run = _Run(with_linear_end(source), target, local, tuple(wanted), indices, recipe, torch.device(device))
-        loop = Loop("localize", progress)
-        localized = run.localized(loop)
+        mark = _fingerprint(source, target, local, wanted, recipe)
+        stages = Stages(progress, checkpoint, resume, mark)
+        localized = run.localized(stages)
         places = positions(opened(target)[0], localized.file, recipe.positions)
-        scores = run.search(localized, places, loop)
+        scores = run.search(localized, places, stages)
         best = min(scores, key=lambda each: each["held_out_loss"])
         place = Position(best["target"], best["source"])
         if recipe.joint:
-            localized = run.jointly(localized, place, loop)
-        made = run.file(source, place, as_clone(*run.inserted(localized, place, local, loop.phase_of("train", {}))))
+            localized = run.jointly(localized, place, stages)
+        made = run.file(source, place, as_clone(*run.inserted(localized, place, local, stages)))
         told = {
             "position": {"target": place.target, "source": place.source},
             "positions": scores,
@@ -116,7 +120,7 @@ def clone(
             evaluate_on=evaluate_on,
             source_evaluate_on=source_evaluate_on,
         )
-    return Cloned(made, recipe, metrics, loop.history)
+    return Cloned(made, recipe, metrics, stages.history)
 
 
 @dataclass(frozen=True)
@@ -129,17 +133,17 @@ class _Run:
     recipe: CloneRecipe
     device: torch.device
 
-    def localized(self, loop: Loop) -> Localized:
+    def localized(self, stages: Stages) -> Localized:
         """The part of the source that the wanted classes need, healed.
 
         Raises:
             Misfit: `localization_failed`; too little is left of the skill.
         """
         views = self.local.views(self.recipe, "localize")
-        found = localize(self.source, self.indices, views, recipe=self.recipe, loop=loop, device=self.device)
-        return self._healed(found, views, loop)
+        found = localize(self.source, self.indices, views, recipe=self.recipe, stages=stages, device=self.device)
+        return self._healed(found, views, stages)
 
-    def jointly(self, found: Localized, place: Position, loop: Loop) -> Localized:
+    def jointly(self, found: Localized, place: Position, stages: Stages) -> Localized:
         """The same, by gates that learn on together with what joins the clone to the target at this place."""
         if not found.gates.roots or self.recipe.keep == 1:
             return found
@@ -153,19 +157,19 @@ class _Run:
             seen,
             place.source,
             recipe=self.recipe,
-            loop=loop.phase_of("joint", {}),
+            stages=stages,
         )
         made = part_of(found.gates, scores, self.indices, views, self.recipe)
-        return self._healed(made, views, loop)
+        return self._healed(made, views, stages)
 
-    def _healed(self, found: Localized, views: Local, loop: Loop) -> Localized:
+    def _healed(self, found: Localized, views: Local, stages: Stages) -> Localized:
         whole = healed(
             found.whole,
             self.source,
             self.indices,
             views,
             recipe=self.recipe,
-            loop=loop.phase_of("heal", {}),
+            stages=stages,
             device=self.device,
         )
         made = replace(found, whole=whole, file=sliced_to(whole, self.indices))
@@ -185,14 +189,14 @@ class _Run:
                 hint=f"keep more than {self.recipe.keep:g} of its channels, or give more images of these classes",
             )
 
-    def search(self, localized: Localized, places: Sequence[Position], loop: Loop) -> list[dict[str, Any]]:
+    def search(self, localized: Localized, places: Sequence[Position], stages: Stages) -> list[dict[str, Any]]:
         """The held-out loss of each position, in their order; with one alone, nothing is tried."""
         if len(places) == 1:
             return [{"target": places[0].target, "source": places[0].source, "held_out_loss": 0.0}]
         fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
         found = []
         for place in places:
-            made, _, _ = self.inserted(localized, place, fit, loop.phase_of("search", {}))
+            made, _, _ = self.inserted(localized, place, fit, stages, "search")
             seen = self.seen(localized.file, place, held)
             with torch.no_grad():
                 new, _ = made(seen.z, seen.last)
@@ -210,12 +214,12 @@ class _Run:
         return found
 
     def inserted(
-        self, localized: Localized, place: Position, local: Local, loop: Loop
+        self, localized: Localized, place: Position, local: Local, stages: Stages, phase: Phase = "train"
     ) -> tuple[Extension, ModuleFile, Seen]:
         """What joins the clone to the target at a place, learned on these images."""
         seen = self.seen(localized.file, place, local.views(self.recipe, "insert"))
         _, behind = above(localized.file, place.source)
-        return insert(behind, seen, self.recipe, loop), behind, seen
+        return insert(behind, seen, self.recipe, stages, phase), behind, seen
 
     def seen(self, source: ModuleFile, place: Position, local: Local) -> Seen:
         """Args: `source`, whose features at the place's layer the clone's input is to be."""
@@ -266,18 +270,12 @@ def sliced_to(whole: ModuleFile, classes: Sequence[int]) -> ModuleFile:
     return sliced(whole, Channels.of(whole), (), classes)
 
 
-def outputs(file: ModuleFile, x: Tensor, device: torch.device) -> Tensor:
-    """The one output of a file, on the CPU's or the device's images, [n, ...] there."""
-    return run_in_chunks(file.net(), x, device)["value"]
-
-
-def run_in_chunks(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """A net's outputs by name (`value`, if it has no names), without a graph."""
-    net = net.to(device)
-    with torch.no_grad():
-        made = [net(chunk.to(device)) for chunk in torch.split(x, CHUNK)]
-    named = [value if isinstance(value, dict) else {"value": value} for value in made]
-    return {name: torch.cat([value[name] for value in named]) for name in named[0]}
+def _fingerprint(
+    source: ModuleFile, target: ModuleFile, local: Local, wanted: Sequence[str], recipe: CloneRecipe
+) -> str:
+    """Of everything that the result depends on."""
+    said = [source.content_digest, target.content_digest, _digest(local), *wanted, recipe.model_dump_json()]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def _digest(local: Local) -> str:

@@ -21,6 +21,9 @@ from graftery.module.shapes import survey
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import TensorSpec
 
+CHUNK = 256
+"""Images that go through a net at once."""
+
 
 def last_features(file: ModuleFile) -> str:
     """The value that clones read beside their position: what the last linear layer reads, else the logits themselves."""
@@ -70,3 +73,17 @@ class _Watcher(fx.Interpreter):
         if n.name in self._ids and isinstance(result, Tensor):
             self.shapes[self._ids[n.name]] = tuple(result.shape)
         return result
+
+
+def outputs(file: ModuleFile, x: Tensor, device: torch.device) -> Tensor:
+    """The one output of a file, on the CPU's or the device's images, [n, ...] there."""
+    return run_in_chunks(file.net(), x, device)["value"]
+
+
+def run_in_chunks(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """A net's outputs by name (`value`, if it has no names), without a graph."""
+    net = net.to(device)
+    with torch.no_grad():
+        made = [net(chunk.to(device)) for chunk in torch.split(x, CHUNK)]
+    named = [value if isinstance(value, dict) else {"value": value} for value in made]
+    return {name: torch.cat([value[name] for value in named]) for name in named[0]}

@@ -56,10 +56,10 @@ def wanted_indices(source: Manifest, target: Manifest, wanted: Sequence[str]) ->
             raise RecipeRefused(
                 f"the source has no class {name[:100]!r}", code="class_unknown", hint=f"it has {', '.join(ours[:20])}"
             )
-    # Names that were made up say nothing of what a class is.
-    known = [name for name in wanted if name in theirs and _named(source) and _named(target)]
-    if known:
-        raise Misfit(f"the target has the class {known[0]!r} already", code="class_known", hint="want others")
+    if known := [name for name in wanted if name in theirs]:
+        made_up = only_output(target)[1].class_names is None
+        hint = "publish one of the nets with names of its classes" if made_up else "want others"
+        raise Misfit(f"the target has the class {known[0]!r} already", code="class_known", hint=hint)
     return tuple(ours.index(name) for name in wanted)
 
 
@@ -78,7 +78,3 @@ def check_inputs(source: Manifest, target: Manifest) -> None:
             code="preprocessing_mismatch",
             hint="the clone reads what the target reads: train the source on images that are preprocessed so",
         )
-
-
-def _named(manifest: Manifest) -> bool:
-    return only_output(manifest)[1].class_names is not None

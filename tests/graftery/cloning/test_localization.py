@@ -10,8 +10,9 @@ from graftery.cloning.healing import healed
 from graftery.cloning.local import Local, local_set
 from graftery.cloning.localization import Gates, Localized, collapsed, localize
 from graftery.cloning.slicing import with_linear_end
+from graftery.cloning.stages import Stages
 from graftery.errors import Misfit
-from graftery.learning.loop import Loop, Progress
+from graftery.learning.loop import Progress
 from graftery.module import ModuleFile
 from graftery.spec.recipes import CloneRecipe
 from tests.support import skills
@@ -38,7 +39,7 @@ CPU = torch.device("cpu")
 @cache
 def _localized(steps: int = 150) -> Localized:
     recipe = CloneRecipe(localization_steps=steps, keep=0.25)
-    return localize(_source(), WANTED, _local(), recipe=recipe, loop=Loop("localize"), device=CPU)
+    return localize(_source(), WANTED, _local(), recipe=recipe, stages=Stages(), device=CPU)
 
 
 def _accuracy(file: ModuleFile, digits: tuple[int, ...], labels: tuple[int, ...]) -> float:
@@ -76,7 +77,7 @@ def test_the_source_does_not_change() -> None:
         WANTED,
         _local(),
         recipe=CloneRecipe(healing_steps=3),
-        loop=Loop("heal"),
+        stages=Stages(),
         device=CPU,
     )
     assert skills.net().digest == before
@@ -84,7 +85,7 @@ def test_the_source_does_not_change() -> None:
 
 def test_with_all_kept_it_is_the_source() -> None:
     x = _shown()
-    found = localize(_source(), WANTED, _local(), recipe=CloneRecipe(keep=1), loop=Loop("localize"), device=CPU)
+    found = localize(_source(), WANTED, _local(), recipe=CloneRecipe(keep=1), stages=Stages(), device=CPU)
     with torch.no_grad():
         assert torch.equal(found.whole.net()(x), _source().net()(x))
         torch.testing.assert_close(found.file.net()(x), _source().net()(x)[:, list(WANTED)])
@@ -117,7 +118,7 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     x = _shown()
     told: list[Progress] = []
     masked = _localized(20).whole
-    made = healed(masked, _source(), WANTED, _local(), recipe=RECIPE, loop=Loop("heal", told.append), device=CPU)
+    made = healed(masked, _source(), WANTED, _local(), recipe=RECIPE, stages=Stages(told.append), device=CPU)
 
     def far(file: ModuleFile) -> float:
         with torch.no_grad():
@@ -128,7 +129,7 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     assert made.graph == masked.graph
     assert told[-1].step == RECIPE.healing_steps
     assert (
-        healed(masked, _source(), WANTED, _local(), recipe=CloneRecipe(healing_steps=0), loop=Loop("heal"), device=CPU)
+        healed(masked, _source(), WANTED, _local(), recipe=CloneRecipe(healing_steps=0), stages=Stages(), device=CPU)
         is masked
     )
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from graftery.cloning import Cloned, attach, clone, detach
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused
+from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Progress
 from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import Preprocessing
@@ -82,6 +85,37 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not() -> None:
     first = _run()
     assert _run().clone.digest == first.clone.digest
     assert _run(SHORT.model_copy(update={"seed": 1})).clone.digest != first.clone.digest
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4, 5])
+def test_a_cloning_that_was_stopped_goes_on_to_the_same_bytes(stages: int, tmp_path: Path) -> None:
+    recipe = SHORT.model_copy(update={"positions": ("0.2", "1.2"), "joint": True})
+    path, told = tmp_path / "checkpoint", list[Progress]()
+
+    def stop(state: Checkpoint) -> None:
+        state.save(path)
+        if state.step == stages:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(recipe, checkpoint=stop)
+    again = _run(recipe, resume=Checkpoint.load(path), progress=told.append)
+    assert again.clone.digest == _unbroken().clone.digest
+    phases = ["localize", "heal", "search", "search", "joint", "heal", "train"]
+    left = phases[stages:]
+    assert list(dict.fromkeys(each.phase for each in told)) == list(dict.fromkeys(left))
+
+
+@cache
+def _unbroken() -> Cloned:
+    return _run(SHORT.model_copy(update={"positions": ("0.2", "1.2"), "joint": True}))
+
+
+def test_a_checkpoint_of_another_cloning_is_refused() -> None:
+    kept: list[Checkpoint] = []
+    _run(checkpoint=kept.append)
+    other = SHORT.model_copy(update={"seed": 3})
+    assert "another recipe" in _refused(RecipeRefused, "recipe_invalid", recipe=other, resume=kept[0])
 
 
 def test_neither_net_changes() -> None:

@@ -23,8 +23,7 @@ SOURCE, TARGET = _manifest(("a", "b", "c")), _manifest(("c", "d", "e"))
 def test_wanted_classes_are_found_by_name() -> None:
     assert wanted_indices(SOURCE, TARGET, ["b", "a"]) == (1, 0)
     assert classes_of(_manifest()) == ("class 0", "class 1", "class 2")
-    # Made-up names say nothing of what a class is: the target's "class 1" is another one.
-    assert wanted_indices(_manifest(), _manifest(), ["class 1"]) == (1,)
+    assert wanted_indices(_manifest(classes=5), _manifest(), ["class 4"]) == (4,)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +58,9 @@ def test_nets_that_read_other_images_are_refused(source: Manifest, code: str) ->
         check_inputs(source, TARGET)
     assert caught.value.code == code
     check_inputs(source.model_copy(update={"preprocessing": None, "input": TARGET.input}), TARGET)
+
+
+def test_names_that_both_nets_make_up_are_there_once() -> None:
+    with pytest.raises(Misfit, match="names of its classes") as caught:
+        wanted_indices(_manifest(), _manifest(), ["class 1"])
+    assert caught.value.code == "class_known"
