@@ -165,7 +165,7 @@ def _served_name(inner: str, network: str | None, count: int) -> str:
 
 
 def _sizes(parts: catalogue.NetworkVersions) -> dict[str, int]:
-    return {part.digest: part.blob.size_bytes for part in parts if part is not None}
+    return {part.digest: part.blob.size_bytes for part in parts.members.values()}
 
 
 def _manifest(row: Version) -> Manifest:

@@ -38,9 +38,9 @@ def sharing(bench: Bench, digests: Collection[str]) -> Sharing:
 
 
 def _digests(session: Session, network: Version) -> dict[str, str]:
-    parts = catalogue.network_parts(session, network)._asdict()
+    members = catalogue.network_parts(session, network).members
     probes = catalogue.probes_of(session, network)
-    found = {role: part.digest for role, part in parts.items() if part is not None}
+    found = {role: part.digest for role, part in members.items()}
     return found if probes is None else {**found, "probes": probes.digest}
 
 

@@ -60,6 +60,7 @@ class CertificateOut(Wire):
     network: str = Field(examples=["cat-in-animals:1"])
     digest: Digest
     parts: dict[Role, str] = Field(description="Role to the pinned reference of the module: all that a replay needs")
+    clones: list[str] = Field([], description="Pinned references of the clones that it has, in their order")
     probes: ProbesOut | None = Field(
         None, description="None: no worker has seen it yet; the next transplant that shares a module makes them"
     )

@@ -190,6 +190,16 @@ class NetworkParts(Frozen):
     task: Digest
     clones: tuple[Digest, ...] | None = Field(default=None, min_length=1, max_length=64)
 
+    def by_role(self) -> list[tuple[Role, str]]:
+        """Role and digest of each module; clones in their order."""
+        chain: tuple[tuple[Role, str | None], ...] = (
+            ("category", self.category),
+            ("adapter", self.adapter),
+            ("task", self.task),
+            *(("clone", digest) for digest in self.clones or ()),
+        )
+        return [(role, digest) for role, digest in chain if digest is not None]
+
 
 def json_of(model: BaseModel) -> dict[str, Any]:
     """The JSON value of a model without what is unset: the form that is stored and hashed."""

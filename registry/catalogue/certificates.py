@@ -69,14 +69,15 @@ def certificate_out(session: Session, version: Version) -> CertificateOut:
     Raises:
         Conflict: `kind_mismatch`: the version is no network.
     """
-    parts = network_parts(session, version)._asdict()
+    parts = network_parts(session, version)
     query = select(ReplayRow).where(ReplayRow.version_id == version.id)
     replays = session.scalars(query.order_by(ReplayRow.at.desc(), ReplayRow.job_id).limit(_REPLAYS_SHOWN))
     return CertificateOut.model_validate(
         {
             "network": version.ref,
             "digest": version.digest,
-            "parts": {role: part.pin for role, part in parts.items() if part is not None},
+            "parts": {role: part.pin for role, part in parts._replace(clones=()).members.items()},
+            "clones": [clone.pin for clone in parts.clones],
             "probes": _probes_out(probes_of(session, version)),
             "replays": [_replay_out(row) for row in replays],
         }

@@ -59,8 +59,11 @@ def network_parts(session: Session, version: Version) -> NetworkVersions:
     if version.parts is None:
         raise Conflict(f"{version.ref} is a {version.module.kind}, not a network", code="kind_mismatch")
     query = select(Edge.role, Version).join(Version, Version.id == Edge.parent_id).where(Edge.child_id == version.id)
-    by_role = {role: part for role, part in session.execute(query) if version.parts.get(role) == part.digest}
-    return NetworkVersions(by_role["category"], by_role.get("adapter"), by_role["task"])
+    found = {(role, part.digest): part for role, part in session.execute(query)}
+    parts = version.parts
+    clones = tuple(found["clone", digest] for digest in parts.get("clones") or ())
+    adapter = found["adapter", parts["adapter"]] if "adapter" in parts else None
+    return NetworkVersions(found["category", parts["category"]], adapter, found["task", parts["task"]], clones)
 
 
 def teacher_tasks(session: Session, category: Version) -> list[Version]:

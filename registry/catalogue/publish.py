@@ -21,11 +21,39 @@ from registry.store import Blob
 
 
 class NetworkVersions(NamedTuple):
-    """The pinned versions of a network."""
+    """The pinned versions of a network; clones in the order in which they add classes."""
 
     category: Version
     adapter: Version | None
     task: Version
+    clones: tuple[Version, ...] = ()
+
+    @property
+    def members(self) -> dict[str, Version]:
+        """All of them, by role; clones as `clone.0`, `clone.1`, ..."""
+        chain = {"category": self.category, "adapter": self.adapter, "task": self.task}
+        clones = {f"clone.{index}": clone for index, clone in enumerate(self.clones)}
+        return {role: part for role, part in {**chain, **clones}.items() if part is not None}
+
+    @property
+    def parts(self) -> NetworkParts:
+        return NetworkParts(
+            category=self.category.digest,
+            adapter=None if self.adapter is None else self.adapter.digest,
+            task=self.task.digest,
+            clones=tuple(clone.digest for clone in self.clones) or None,
+        )
+
+    @property
+    def parents(self) -> list[tuple[Role, int]]:
+        """Role and version id of each, as lineage has them."""
+        chain: tuple[tuple[Role, Version | None], ...] = (
+            ("category", self.category),
+            ("adapter", self.adapter),
+            ("task", self.task),
+            *(("clone", clone) for clone in self.clones),
+        )
+        return [(role, part.id) for role, part in chain if part is not None]
 
 
 def compose_document(parts: NetworkParts) -> bytes:
@@ -136,20 +164,17 @@ def _part_parents(
     session: Session, parts: NetworkParts | None, parents: Sequence[tuple[Role, int]]
 ) -> list[tuple[Role, int]]:
     """The parts that the caller named by digest only."""
-    given: dict[str, str] = {} if parts is None else json_of(parts)
+    if parts is None:
+        return []
     named = {role for role, _ in parents}
-    return [
-        (role, _by_digest(session, role, given[role])) for role in _PART_ROLES if role in given and role not in named
-    ]
+    given = [(role, digest) for role, digest in parts.by_role() if role not in named]
+    return [(role, _by_digest(session, role, digest)) for role, digest in given]
 
 
 def _groups(session: Session, manifest: Mapping[str, Any] | None) -> list[tuple[Role, int]]:
     """The compatibility group that the manifest names: of all its parents it has to be here, as joining goes by it."""
     named = [each["digest"] for each in (manifest or {}).get("parents", ()) if each["role"] == "group"]
     return [("group", group_version(session, digest).id) for digest in named]
-
-
-_PART_ROLES: tuple[Role, ...] = ("category", "adapter", "task")
 
 
 def _by_digest(session: Session, kind: Role, digest: str) -> int:

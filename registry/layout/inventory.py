@@ -17,7 +17,7 @@ from registry.layout.records import NAME_TYPE, VERSION_TYPE, NameRecord, Version
 from registry.store import Store
 
 MAX_MANIFESTS = 2_000_000
-_PARTS = ("category", "adapter", "task")
+_PARTS = ("category", "adapter", "task", "clone")
 Key = tuple[str, int]
 
 
@@ -137,10 +137,10 @@ def _check_version(record: VersionRecord, found: Inventory) -> None:
     _check_group(record, found)
     if record.parts is None:
         return
-    given = {role: digest for role, digest in record.parts.model_dump().items() if digest is not None}
+    given = record.parts.by_role()
     for role in _PARTS:
-        digests = [found.versions[each.key].digest for each in record.parents if each.role == role]
-        if digests != ([given[role]] if role in given else []):
+        digests = sorted(found.versions[each.key].digest for each in record.parents if each.role == role)
+        if digests != sorted(digest for named, digest in given if named == role):
             raise refused(f"the {role} of the network {record.ref} is not what it was made from")
         if any(found.versions[each.key].kind != role for each in record.parents if each.role == role):
             raise refused(f"the {role} of the network {record.ref} is of another kind")

@@ -13,13 +13,13 @@ from registry import catalogue
 from registry.db import Database
 from registry.settings import Settings
 from tests.support import world
-from tests.support.registry import put
+from tests.support.registry import put, put_network
 
 DEVICE = DeviceClass(device="cpu", model="m", kernels="k", torch="2", threads=1)
 
 
 def fill(settings: Settings) -> world.World:
-    """Networks with adapters, lineage, aliases that moved, a yank, a deleted number, probes, descriptions and tags."""
+    """Networks with adapters and clones, lineage, aliases that moved, a yank, a deleted number, probes, descriptions and tags."""
     made = world.build(settings)
     with made.database.transaction() as session:
         catalogue.set_alias(session, world.NETWORK, "default", 2, "somebody")
@@ -43,6 +43,13 @@ def fill(settings: Settings) -> world.World:
             tags=["b", "a"],
             by="job 1",
         )
+        target = catalogue.resolve(session, "eight-teacher")
+        clone = put(
+            session, "more", made.store.put_bytes(b"a clone") and "a clone", "clone", parents=[("target", target.id)]
+        )
+        parts = catalogue.network_parts(session, target)._replace(clones=(clone,))
+        made.store.put_bytes(catalogue.compose_document(parts.parts))
+        put_network(session, "eight-and-more", parts.category, parts.task, parts.adapter, parts.clones)
         put(session, "gone", made.store.put_bytes(b"one") and "one")
         put(session, "gone", made.store.put_bytes(b"two") and "two")
         put(session, "gone", made.store.put_bytes(b"three") and "three")

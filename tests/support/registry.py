@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from graftery.spec.manifest import Kind, NetworkParts
+from graftery.spec.manifest import Kind
 from registry import catalogue
 from registry.models import Version
 from registry.store import Blob
@@ -25,10 +25,14 @@ def put(session: Session, name: str, text: str = "one", kind: Kind = "category",
 
 
 def put_network(
-    session: Session, name: str, category: Version, task: Version, adapter: Version | None = None
+    session: Session,
+    name: str,
+    category: Version,
+    task: Version,
+    adapter: Version | None = None,
+    clones: tuple[Version, ...] = (),
 ) -> Version:
     """Publish a network of these parts."""
-    parts = NetworkParts(category=category.digest, adapter=adapter.digest if adapter else None, task=task.digest)
-    document = catalogue.compose_document(parts).decode()
-    named = [("category", category), ("task", task), *([("adapter", adapter)] if adapter else [])]
-    return put(session, name, document, "network", parts=parts, parents=[(role, part.id) for role, part in named])
+    found = catalogue.NetworkVersions(category, adapter, task, clones)
+    document = catalogue.compose_document(found.parts).decode()
+    return put(session, name, document, "network", parts=found.parts, parents=found.parents)

@@ -148,3 +148,32 @@ def test_the_category_modules_that_a_task_module_was_trained_with(session: Sessi
     put(session, "other-is", "7", "task", manifest=_cut("a", group=group), parents=teacher)
     assert [each.ref for each in catalogue.own_categories(session, task)] == ["cut-here:1", "pushed:1"]
     assert catalogue.own_categories(session, catalogue.resolve(session, "cat-is")) == []
+
+
+def test_clones_of_a_network_keep_their_order(session: Session) -> None:
+    graft = catalogue.resolve(session, "graft")
+    bare = catalogue.network_parts(session, graft)
+    clones = tuple(put(session, name, name, "clone", parents=[("target", graft.id)]) for name in ("owl", "bee", "ant"))
+    with_clones = bare._replace(clones=clones)
+    network = put_network(session, "more", bare.category, bare.task, bare.adapter, clones)
+    assert catalogue.network_parts(session, network) == with_clones
+    assert list(with_clones.members) == ["category", "adapter", "task", "clone.0", "clone.1", "clone.2"]
+    other = put_network(session, "more", bare.category, bare.task, bare.adapter, clones[::-1])
+    assert (other.number, catalogue.network_parts(session, other).clones) == (2, clones[::-1])
+    assert put_network(session, "graft", bare.category, bare.task, bare.adapter) is graft, "without clones, the target"
+    found = catalogue.lineage(session, "more:1", "up")
+    assert {(edge.child, edge.parent) for edge in found.edges if edge.role == "clone"} == {
+        ("more:1", f"{name}:1") for name in ("owl", "bee", "ant")
+    }
+
+
+def test_clones_that_are_named_by_digest_alone_are_found(session: Session) -> None:
+    bare = catalogue.network_parts(session, catalogue.resolve(session, "graft"))
+    clone = put(session, "owl", "owl", "clone")
+    parts = bare._replace(clones=(clone,)).parts
+    document = catalogue.compose_document(parts).decode()
+    network = put(session, "more", document, "network", parts=parts)
+    assert catalogue.network_parts(session, network).clones == (clone,)
+    strange = parts.model_copy(update={"clones": ("e" * 64,)})
+    with pytest.raises(Conflict, match="no clone module"):
+        put(session, "strange", catalogue.compose_document(strange).decode(), "network", parts=strange)

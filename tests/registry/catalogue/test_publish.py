@@ -112,8 +112,8 @@ def test_a_network_is_its_parts(database: Database) -> None:
         adapter = put(session, "net-adapter", "a", "adapter")
         joined = put_network(session, "net", category, task, adapter)
         assert put_network(session, "net", category, task).id == plain.id
-        assert catalogue.network_parts(session, plain) == (category, None, task)
-        assert catalogue.network_parts(session, joined) == (category, adapter, task)
+        assert catalogue.network_parts(session, plain) == (category, None, task, ())
+        assert catalogue.network_parts(session, joined) == (category, adapter, task, ())
         out = catalogue.version_out(session, joined)
     assert out.parts == NetworkParts(category=category.digest, adapter=adapter.digest, task=task.digest)
     assert out.ref == "net:2"
@@ -125,7 +125,7 @@ def test_parts_are_found_by_their_digest(database: Database) -> None:
         put(session, "same-bytes-other-kind", "t", "adapter")
         parts = NetworkParts(category=category.digest, task=task.digest)
         version = put(session, "net", "document", "network", parts=parts)
-        assert catalogue.network_parts(session, version) == (category, None, task)
+        assert catalogue.network_parts(session, version) == (category, None, task, ())
 
 
 def test_unknown_parts_are_refused(database: Database) -> None:
@@ -148,6 +148,8 @@ def test_a_networks_document_is_canonical() -> None:
         "parts": {"category": "c" * 64, "task": "d" * 64},
     }
     assert b" " not in document
+    clones = parts.model_copy(update={"clones": ("f" * 64, "e" * 64)})
+    assert json.loads(catalogue.compose_document(clones))["parts"]["clones"] == ["f" * 64, "e" * 64]
 
 
 def _naming(*digests: str) -> dict[str, Any]:

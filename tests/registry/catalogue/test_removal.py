@@ -171,3 +171,18 @@ def test_naming_while_it_is_deleted(database: Database, monkeypatch: pytest.Monk
     assert outcome == ["refused"]
     with database.read() as session:
         assert jobs.counts(session) == {}
+
+
+def test_a_clone_that_a_network_has_is_not_deleted(database: Database) -> None:
+    with database.transaction() as session:
+        target = put_network(session, "net", put(session, "cat", "c"), put(session, "is", "t", "task"))
+        clone = put(session, "owl", "o", "clone", parents=[("target", target.id)])
+        bare = catalogue.network_parts(session, target)
+        put_network(session, "more", bare.category, bare.task, None, (clone,))
+    for name, needed_by in (("owl", ["more:1"]), ("net", ["owl:1"]), ("cat", ["net:1", "more:1"])):
+        with pytest.raises(Conflict) as error, database.transaction() as session:
+            catalogue.delete_version(session, f"{name}:1")
+        assert dependents(error) == needed_by
+    with database.transaction() as session:
+        for name in ("more", "owl", "net"):
+            catalogue.delete_version(session, f"{name}:1")

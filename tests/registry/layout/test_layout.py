@@ -22,7 +22,7 @@ from tests.support.registry import put
 from tests.support.workplace import SQLITE
 
 Place = tuple[Database, Store]
-FILES = 12
+FILES = 14
 """Of `layouts.fill`: as many versions, two of them with one file, and a record of probes."""
 
 
