@@ -80,13 +80,17 @@ class Certified:
             made["left_out"],
         )
 
-    def keep(self, session: Session, claim: jobs.Claim, network: Version) -> dict[str, Any]:
-        """Write the rows, of networks that are still there, and give the certificate for the job's result."""
+    def keep(self, session: Session, claim: jobs.Claim, network: Version | None) -> dict[str, Any]:
+        """Write the rows, of networks that are still there, and give the certificate for the job's result.
+
+        Args:
+            network: that the job made; None: it made none.
+        """
         by, there = f"job {claim.id}", catalogue.still_there(session, self.replays.keys())
         records = {id_: blob for id_, blob in self.first_seen.items() if id_ in there}
         for id_, blob in sorted(records.items()):
             catalogue.keep_probes(session, id_, blob, self.device_class, by)
-        if self.own is not None:
+        if self.own is not None and network is not None:
             catalogue.keep_probes(session, network.id, self.own, self.device_class, by)
         replays = {id_: Replayed.model_validate(replay) for id_, replay in self.replays.items() if id_ in there}
         catalogue.keep_replays(session, claim.id, replays)

@@ -17,6 +17,7 @@ import structlog
 import torch
 from torch import nn
 
+from graftery.cloning.networks import whole
 from graftery.errors import GrafteryError, StoreError, first_line
 from graftery.module import ModuleFile
 from graftery.spec.certificate import Replayed
@@ -54,8 +55,12 @@ class Certifier:
                 self._refused[network.id] = f"it could not be recorded: {first_line(error)}"
             self._tell("record", step, len(new))
 
-    def after(self, adapter: Path) -> dict[str, Any]:
-        """Replay all of them, and record the network that is made of the new adapter."""
+    def after(self, own: Mapping[str, FileOf] | None) -> dict[str, Any]:
+        """Replay all of them, and record the network that the job makes, if it makes one.
+
+        Args:
+            own: its modules, by role.
+        """
         asked = _Asked(self.order, self.device)
         networks = self._grouped()
         replays = {}
@@ -67,7 +72,7 @@ class Certifier:
             "replays": replays,
             "first_seen": {str(id_): str(path) for id_, path in self._first_seen.items()},
             "left_out": self.order.sharing.left_out,
-            "probes": str(path) if (path := self._own_record(asked, adapter)) else None,
+            "probes": str(path) if own and (path := self._own_record(asked, own)) else None,
         }
 
     def _grouped(self) -> list[SharedNetwork]:
@@ -88,11 +93,10 @@ class Certifier:
             return Replayed(compared="bitwise", same=False, identical=False, reason=first_line(error))
         return Replayed(compared=found.compared, same=found.same, identical=found.identical, reason=found.reason)
 
-    def _own_record(self, asked: _Asked, adapter: Path) -> Path | None:
-        """The record of the new network. Without one it is made by the next job: the adapter is worth more than that."""
-        paths = {"category": self.order.files["category"], "task": self.order.files["task"], "adapter": str(adapter)}
+    def _own_record(self, asked: _Asked, own: Mapping[str, FileOf]) -> Path | None:
+        """The record of the new network. Without one it is made by the next job: what was learned is worth more than that."""
         try:
-            return self._recorded(asked, {role: FileOf(path=path) for role, path in paths.items()}, "own")
+            return self._recorded(asked, own, "own")
         except (GrafteryError, OSError, RuntimeError) as error:
             log.warning("not_recorded", error=str(error))
             return None
@@ -120,6 +124,8 @@ class _Asked:
             StoreError: `store_corrupt`: the bytes of a module are missing, or are others than its digest says.
         """
         parts = {role: self.module(file) for role, file in files.items() if role != PROBES}
+        if "clone.0" in parts:
+            return whole(parts).net().to(self._device)
         return compose(parts["category"], parts.get("adapter"), parts["task"]).to(self._device)
 
 

@@ -24,7 +24,7 @@ from registry.settings import Settings
 from worker.reports import Advanced, Done, Failed, Line, Order, Ready, Saved
 
 # Kind of job to the module whose `run(order, reporter)` does it. Loaded before the first order: that is what is warm.
-RUNNERS: Mapping[str, str] = {"transplant": "worker.transplanting"}
+RUNNERS: Mapping[str, str] = {"transplant": "worker.transplanting", "clone": "worker.cloning"}
 _PROGRESS_S = 0.5
 _LONGEST_MESSAGE = 1000
 

@@ -10,6 +10,7 @@ import structlog
 from graftery.errors import Unavailable
 from registry import jobs
 from worker.bench import Bench
+from worker.clones import publish_clone
 from worker.lease import Lease
 from worker.prepare import patiently
 from worker.publish import Overtaken, publish
@@ -44,6 +45,9 @@ def deliver(bench: Bench, claim: jobs.Claim, lease: Lease, made: dict[str, Any],
 def _deliver(bench: Bench, claim: jobs.Claim, made: dict[str, Any], seconds: float) -> None:
     if claim.kind == "transplant":
         publish(bench.database, bench.store, claim, made, seconds)
+        return
+    if claim.kind == "clone":
+        publish_clone(bench.database, bench.store, claim, made, seconds)
         return
     with bench.database.transaction() as session:
         jobs.finish(session, claim.id, claim.attempt, made)

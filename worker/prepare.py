@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.orm import Session
 
 from graftery.errors import GrafteryError, StoreError, Unavailable
 from registry import catalogue, jobs
+from registry.models import Version
 from worker.bench import Bench
 from worker.certificates import sharing
 from worker.lease import Lease
 from worker.reports import Order
 
+# Modules that a job leaves as they are: the networks that share one with them are certified.
+_SHARED = ("category", "task", "target.category", "target.adapter", "target.task")
 _RETRY_S = 0.5
 _PATIENCE_S = 60.0
 
@@ -33,7 +37,7 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         StoreError: its bytes are.
     """
     with bench.database.read() as session:
-        digests = {role: catalogue.resolve(session, ref, for_pin=True).digest for role, ref in claim.pinned.items()}
+        digests = {role: version.digest for role, version in _needed(session, claim)}
     return Order(
         job=claim.id,
         kind=claim.kind,
@@ -46,8 +50,19 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         threads=bench.settings.threads,
         checkpoint_s=bench.settings.checkpoint_s,
         limits=bench.settings.limits,
-        sharing=sharing(bench, {digests["category"], digests["task"]}),
+        sharing=sharing(bench, {digests[role] for role in _SHARED if role in digests}),
     )
+
+
+def _needed(session: Session, claim: jobs.Claim) -> Iterator[tuple[str, Version]]:
+    """Role and version of each file; of a network its modules, as `target.category`, `target.task`, `target.clone.0`."""
+    for role, ref in claim.pinned.items():
+        version = catalogue.resolve(session, ref, for_pin=True)
+        if version.parts is None:
+            yield role, version
+            continue
+        for part, module in catalogue.network_parts(session, version).members.items():
+            yield f"{role}.{part}", module
 
 
 def patiently(

@@ -39,10 +39,10 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
     adapter_bytes = store.put_file(Path(made["adapter"]))
     certified = Certified.of(store, made["certified"])
     with database.read() as session:
-        pinned = _pinned(session, claim)
+        pinned = pinned_of(session, claim)
     network_bytes = store.put_bytes(catalogue.compose_document(_parts(pinned, adapter_bytes.digest)))
     with database.transaction() as session:
-        pinned = _pinned(session, claim)
+        pinned = pinned_of(session, claim)
         adapter = _publish_adapter(session, claim, made, adapter_bytes, pinned)
         network = _publish_network(session, claim, made, network_bytes, {**pinned, "adapter": adapter})
         certificate = certified.keep(session, claim, network)
@@ -53,7 +53,8 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
     shout(certificate)
 
 
-def _pinned(session: Session, claim: jobs.Claim) -> dict[str, Version]:
+def pinned_of(session: Session, claim: jobs.Claim) -> dict[str, Version]:
+    """What the job works on, by role."""
     return {role: catalogue.resolve(session, ref, for_pin=True) for role, ref in claim.pinned.items()}
 
 
@@ -73,7 +74,7 @@ def _publish_adapter(
         facts=made["facts"],
         parents=[(ROLES[role], version.id) for role, version in pinned.items()],
         metrics=made["metrics"],
-        by=_author(claim),
+        by=author(claim),
     )
     return version
 
@@ -97,12 +98,12 @@ def _publish_network(
         parents=[(role, members[role].id) for role in roles],
         parts=_parts(members, members["adapter"].digest),
         metrics=made["metrics"],
-        by=_author(claim),
+        by=author(claim),
     )
     if alias is not None:
-        catalogue.set_alias(session, name, alias, version.number, _author(claim))
+        catalogue.set_alias(session, name, alias, version.number, author(claim))
     return version
 
 
-def _author(claim: jobs.Claim) -> str:
+def author(claim: jobs.Claim) -> str:
     return f"job {claim.id}"

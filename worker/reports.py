@@ -28,7 +28,7 @@ class SharedNetwork(Line):
 
     Args:
         id: of its version.
-        files: by role: `category`, `adapter`, `task`, and `probes` where there is a record.
+        files: by role: `category`, `adapter`, `task`, `clone.0`, ... as far as it has them, and `probes` where there is a record.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""The child's one kind of work: the same `graftery.transplant.transplant` call that a researcher makes, files in and out."""
+"""The child at a transplant: the same `graftery.transplant.transplant` call that a researcher makes, files in and out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graftery.transplant import Checkpoint, Transplant, transplant
 from worker.certifying import Certifier
 from worker.child import Reporter
 from worker.device import use
-from worker.reports import Order
+from worker.reports import FileOf, Order
 
 
 def run(order: Order, reporter: Reporter) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
         result = _result(made, Path(order.scratch) / "adapter.safetensors", order)
-        return {**result, "certified": certifier.after(Path(result["adapter"]))}
+        own = {"category": order.files["category"], "task": order.files["task"], "adapter": result["adapter"]}
+        return {**result, "certified": certifier.after({role: FileOf(path=path) for role, path in own.items()})}
     finally:
         # What a job leaves in torch's cache is not there for the next process on this GPU.
         if device.type == "cuda":

@@ -11,7 +11,7 @@ from typing import Any
 from graftery.compat.checking import check_group, check_member
 from graftery.errors import StoreError
 from graftery.module import ModuleFile
-from graftery.module.protocol import ACTIONS, serve
+from graftery.module.protocol import ACTIONS, Action, serve
 from graftery.spec.groups import group_of
 from graftery.spec.limits import Limits
 
@@ -44,6 +44,10 @@ def member(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     return asdict(check_member(module, ModuleFile.load(path, limits)))
 
 
-def main() -> None:
-    """Answer until stdin ends."""
-    serve({**ACTIONS, "verify": verify, "member": member})
+def main(more: Mapping[str, Action] | None = None) -> None:
+    """Answer until stdin ends.
+
+    Args:
+        more: other actions.
+    """
+    serve({**ACTIONS, "verify": verify, "member": member, **(more or {})})

@@ -40,6 +40,18 @@ def classes_of(manifest: Manifest, what: str = "net") -> tuple[str, ...]:
     return spec.class_names or tuple(f"class {index}" for index in range(int(spec.shape[1])))
 
 
+def whole_manifest(category: Manifest, task: Manifest, clones: Sequence[Manifest] = ()) -> Manifest:
+    """What the whole network of these modules states of itself: as `join` and `attach` make it, from manifests alone."""
+    outputs = task.outputs
+    if clones:
+        name, spec = only_output(task, "network")
+        added = [each for clone in clones if clone.clone is not None for each in clone.clone.classes]
+        names = (*classes_of(task), *added)
+        outputs = {name: spec.model_copy(update={"shape": ("N", len(names)), "class_names": names})}
+    given = {"input": category.input, "preprocessing": category.preprocessing, "outputs": outputs}
+    return task.model_copy(update={"kind": "teacher", "cut": None, "parents": (), **given})
+
+
 def wanted_indices(source: Manifest, target: Manifest, wanted: Sequence[str]) -> tuple[int, ...]:
     """Where the wanted classes are among the source's.
 

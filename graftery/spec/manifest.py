@@ -200,6 +200,12 @@ class NetworkParts(Frozen):
         )
         return [(role, digest) for role, digest in chain if digest is not None]
 
+    def members(self) -> dict[str, str]:
+        """Digest of each module by its place: `category`, `adapter`, `task`, `clone.0`, `clone.1`, ..."""
+        chain = {"category": self.category, "adapter": self.adapter, "task": self.task}
+        clones = {f"clone.{index}": digest for index, digest in enumerate(self.clones or ())}
+        return {place: digest for place, digest in {**chain, **clones}.items() if digest is not None}
+
 
 def json_of(model: BaseModel) -> dict[str, Any]:
     """The JSON value of a model without what is unset: the form that is stored and hashed."""

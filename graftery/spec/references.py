@@ -27,7 +27,8 @@ Ref = Annotated[
 ]
 
 
-def _distinct(refs: list[str]) -> list[str]:
+def distinct(refs: list[str]) -> list[str]:
+    """The same list, for a field whose items have to differ."""
     if len(set(refs)) < len(refs):
         raise ValueError("one of them stands there twice")
     return refs
@@ -50,7 +51,7 @@ Tasks = Annotated[
     | Annotated[
         list[Ref],
         Field(min_length=1, max_length=MAX_TASKS, json_schema_extra={"uniqueItems": True}),
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
     ],
     _else(f"a reference, or a list of 1 to {MAX_TASKS} different ones"),
 ]

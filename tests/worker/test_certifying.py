@@ -26,7 +26,7 @@ from worker.bench import Bench
 from worker.certificates import Certified, sharing
 from worker.certifying import Certifier
 from worker.child import Reporter
-from worker.reports import Advanced, Order, decode_report
+from worker.reports import Advanced, FileOf, Order, decode_report
 
 
 @dataclass
@@ -60,11 +60,18 @@ class World:
         with self.place.database.read() as session:
             return self.place.store.local_path(catalogue.resolve(session, ref).digest)
 
+    def own(self) -> dict[str, FileOf]:
+        """The modules of the network that the transplant makes."""
+        return {
+            role: FileOf(path=str(self.path(ref)))
+            for role, ref in {"category": "f", "task": "gS", "adapter": "h"}.items()
+        }
+
     def certify(self) -> dict[str, Any]:
         """A whole transplant but for its training: the adapter `h` is there already."""
         made = self.certifier()
         made.before()
-        return self.keep(made.after(self.path("h")))
+        return self.keep(made.after(self.own()))
 
     def keep(self, found: dict[str, Any]) -> dict[str, Any]:
         certified = Certified.of(self.place.store, found)
@@ -155,7 +162,7 @@ def test_what_was_recorded_is_compared_with_its_record(world: World) -> None:
     world.certify()
     again = world.certifier()
     again.before()
-    found = again.after(world.path("h"))
+    found = again.after(world.own())
     assert found["first_seen"] == {}
     assert len(found["replays"]) == 3, "the new network is now one of those that share"
     assert all(replay["identical"] for replay in found["replays"].values())
@@ -188,7 +195,7 @@ def test_a_bit_that_flips_meanwhile_is_found(world: World, ref: str, capsys: pyt
     certifier.before()
     path = world.path(ref)
     before = _flip(path)
-    found = certifier.after(world.path("h"))
+    found = certifier.after(world.own())
     path.write_bytes(before)
     document = world.keep(found)
     assert [each["network"] for each in document["different"]] == (["older:1"] if ref == "h" else ["old:1", "older:1"])
@@ -205,7 +212,7 @@ def test_outputs_that_differ_are_found_though_every_digest_is_right(
     certifier = world.certifier()
     certifier.before()
     monkeypatch.setattr(certifying, "compose", lambda f, h, g: torch.nn.Sequential(f.net(), g.net(), _Shifted()))
-    document = world.keep(certifier.after(world.path("h")))
+    document = world.keep(certifier.after(world.own()))
     assert [each["network"] for each in document["different"]] == ["old:1", "older:1"]
     assert "bitwise" in document["different"][0]["reason"]
 
@@ -222,7 +229,7 @@ def test_on_another_device_class_a_tolerance_has_to_do(world: World, monkeypatch
     there = certifying.device_class("cpu").model_copy(update={"model": "another"})
     monkeypatch.setattr("graftery.transplant.certificate.device_class", lambda _: there)
     monkeypatch.setattr(certifying, "compose", lambda f, h, g: torch.nn.Sequential(compose(f, h, g), _Shifted()))
-    document = world.keep(certifier.after(world.path("h")))
+    document = world.keep(certifier.after(world.own()))
     assert {key: document[key] for key in ("networks", "identical", "within_tolerance", "different")} == {
         "networks": 2,
         "identical": 0,
@@ -244,7 +251,7 @@ def test_bytes_that_are_lost_are_told_and_stop_nothing(world: World) -> None:
 def test_a_network_that_was_deleted_meanwhile_is_no_difference(world: World) -> None:
     certifier = world.certifier()
     certifier.before()
-    found = certifier.after(world.path("h"))
+    found = certifier.after(world.own())
     with world.place.database.transaction() as session:
         catalogue.delete_version(session, "old:1")
     assert world.keep(found)["networks"] == 1
