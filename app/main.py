@@ -21,6 +21,7 @@ from app.routes import (
     access,
     aliases,
     certificates,
+    clones,
     health,
     jobs,
     modules,
@@ -38,7 +39,7 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
-ROUTERS = (modules, versions, certificates, aliases, teachers, samples, uploads, networks, jobs, access)
+ROUTERS = (modules, versions, certificates, aliases, teachers, samples, uploads, networks, clones, jobs, access)
 
 
 class App(FastAPI):

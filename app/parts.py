@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from graftery.errors import Misfit, SamplesRefused
 from graftery.spec import labels
+from graftery.spec.cloning import whole_manifest
 from graftery.spec.manifest import Facts, Manifest, OutputSpec, SamplesFacts, TensorSpec
+from registry.catalogue import NetworkVersions
 from registry.models import Version
 
 
@@ -20,6 +22,13 @@ def manifest_of(version: Version) -> Manifest:
         for name, spec in manifest.outputs.items()
     }
     return manifest.model_copy(update={"input": facts.input, "outputs": outputs})
+
+
+def whole_of(network: NetworkVersions) -> Manifest:
+    """What a network states as a whole: from its category module's input to its task module's output, clones' classes too."""
+    return whole_manifest(
+        manifest_of(network.category), manifest_of(network.task), [manifest_of(clone) for clone in network.clones]
+    )
 
 
 def output_name(task: Version) -> str:

@@ -1,7 +1,7 @@
 """A pool of warm processes that check uploads, so that a stranger's file never meets this process, its memory or torch.
 
 Each child serves `graftery.compat.verifying` (`registry.children`): the actions of `python -m graftery.module.verify --serve`,
-and those that know what a compatibility group is.
+those that know what a compatibility group is, and those of `graftery.cloning.verifying`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ _PROGRAM = """
 from graftery.module.verify import end_with_parent
 end_with_parent()
 from {room} import main
-main()
+main({more})
 """
+# The library's rooms for methods know nothing of each other: here their actions meet.
+_AND_CLONES = "__import__('graftery.cloning.verifying', fromlist=['ACTIONS']).ACTIONS"
 
 
-def command(room: str) -> tuple[str, ...]:
-    """Starts a child that serves what a room of the library has."""
-    return (sys.executable, "-c", _PROGRAM.format(room=room))
+def command(room: str, more: str = "") -> tuple[str, ...]:
+    """Starts a child that serves what a room of the library has, and `more` actions."""
+    return (sys.executable, "-c", _PROGRAM.format(room=room, more=more))
 
 
-COMMAND = command("graftery.compat.verifying")
+COMMAND = command("graftery.compat.verifying", _AND_CLONES)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ class Verifier(Children):
         """
         found: dict[str, float | None] = self.ask("member", str(path), files={"group": str(group)})
         return found
+
+    def attachment(self, category: Path, files: Mapping[str, Path]) -> None:
+        """Check that clones go into a network.
+
+        Args:
+            files: the network's other modules by role, and its clones as `clone.0`, `clone.1`, ...
+
+        Raises:
+            ModuleFileError: with the code of `graftery.cloning.attach`; else as `verify`.
+        """
+        self.ask("attachment", str(category), files={role: str(path) for role, path in files.items()})
 
     def samples(self, path: Path) -> dict[str, Any]:
         """Check a sample set; gives the JSON value of its `SamplesFacts`. Raises as `verify` does."""

@@ -1,0 +1,96 @@
+"""A network's clones over HTTP: put in, taken out in any order, refused where they do not belong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from graftery.spec.certificate import CertificateOut
+from tests.app.routes.test_clones import compose
+from tests.support import clones, files
+from tests.support.http import code_of, push
+
+
+@pytest.fixture
+def world(client: TestClient) -> None:
+    """Cats and dogs, and two clones for them."""
+    compose(client, "animals", clones.animals())
+    push(client, "owl", files.file_bytes(clones.made()))
+    push(client, "jay", files.file_bytes(clones.made(("jay",), "task.block")))
+
+
+def change(client: TestClient, verb: str, network: str, *refs: str, status: int = 201, **more: Any) -> dict[str, Any]:
+    response = client.post(f"/v1/networks/{network}/{verb}", json={"clones": [*refs], **more})
+    assert response.status_code == status, response.text
+    found: dict[str, Any] = response.json()
+    assert response.headers["location"] == f"/v1/versions/{found['ref']}"
+    return found
+
+
+def test_in_and_out_again(client: TestClient, world: None) -> None:
+    target = client.get("/v1/versions/animals").json()
+    digests = {name: client.get(f"/v1/versions/{name}").json()["digest"] for name in ("owl", "jay")}
+    both = change(client, "attach", "animals", "owl", "jay")
+    assert (both["ref"], both["aliases"]) == ("animals:2", [])
+    assert both["parts"] == {**target["parts"], "clones": [digests["owl"], digests["jay"]]}
+    one = change(client, "attach", "animals:1", "jay", name="other", alias="stable")
+    assert (one["ref"], one["aliases"]) == ("other:1", ["default", "stable"])
+    two = change(client, "attach", "other", "owl")
+    assert two["parts"]["clones"] == [digests["jay"], digests["owl"]]
+    assert change(client, "attach", "other:1", "owl", status=200) == two
+    without = change(client, "detach", "animals:2", "owl")
+    assert (without["ref"], without["digest"]) == ("animals:3", one["digest"])
+    bare = change(client, "detach", without["ref"], f"jay@sha256:{digests['jay']}", status=200, alias="default")
+    assert (bare["ref"], bare["digest"], bare["parts"]) == ("animals:1", target["digest"], target["parts"])
+    assert change(client, "detach", "other:2", "owl", "jay", name="animals", status=200)["ref"] == "animals:1"
+    edges = client.get("/v1/versions/animals:2/lineage").json()["edges"]
+    assert {edge["parent"] for edge in edges if edge["role"] == "clone"} == {"owl:1", "jay:1"}
+    response = client.delete("/v1/versions/jay:1")
+    assert (response.status_code, code_of(response)) == (409, "has_dependents")
+    certificate = CertificateOut.model_validate(client.get("/v1/versions/animals:2/certificate").json())
+    assert certificate.clones == [f"{name}@sha256:{digests[name]}" for name in ("owl", "jay")]
+    assert set(certificate.parts) == {"category", "task"}
+
+
+def test_what_does_not_belong_there(client: TestClient, world: None) -> None:
+    compose(client, "beasts", clones.parts(("cow", "pig"), seed=7))
+    compose(client, "birds", clones.birds())
+    push(client, "other-owl", files.file_bytes(clones.made(seed=3)))
+    change(client, "attach", "animals", "owl")
+    refused: list[tuple[str, str, dict[str, Any], int, str]] = [
+        ("attach", "beasts", {"clones": ["owl"]}, 409, "target_changed"),
+        ("attach", "birds", {"clones": ["owl"]}, 409, "class_known"),
+        ("attach", "animals:2", {"clones": ["owl"]}, 409, "class_known"),
+        ("attach", "animals:2", {"clones": ["other-owl"]}, 409, "class_known"),
+        ("attach", "animals", {"clones": ["owl", "other-owl"]}, 409, "class_known"),
+        ("attach", "animals", {"clones": ["animals-is"]}, 409, "kind_mismatch"),
+        ("attach", "animals-is", {"clones": ["owl"]}, 409, "kind_mismatch"),
+        ("attach", "animals", {"clones": ["owl"], "name": "birds-f"}, 409, "kind_conflict"),
+        ("attach", "animals", {"clones": ["lwo"]}, 404, "not_found"),
+        ("attach", "nimals", {"clones": ["owl"]}, 404, "not_found"),
+        ("attach", "animals", {"clones": []}, 422, "request_invalid"),
+        ("attach", "animals", {"clones": ["owl", "owl"]}, 422, "request_invalid"),
+        ("detach", "animals:2", {"clones": ["jay"]}, 409, "kind_mismatch"),
+        ("detach", "animals:1", {"clones": ["owl"]}, 409, "kind_mismatch"),
+        ("detach", "animals:2", {"clones": ["animals-f"]}, 409, "kind_mismatch"),
+        ("detach", "animals:2", {"clones": ["none"]}, 404, "not_found"),
+        ("detach", "owl", {"clones": ["owl"]}, 409, "kind_mismatch"),
+    ]
+    for verb, network, asked, status, code in refused:
+        response = client.post(f"/v1/networks/{network}/{verb}", json=asked)
+        assert (response.status_code, code_of(response)) == (status, code), (verb, network, asked, response.text)
+    assert [each["ref"] for each in client.get("/v1/modules/animals/versions").json()["items"]] == [
+        "animals:2",
+        "animals:1",
+    ]
+
+
+def test_a_retry_gets_the_first_answer_though_the_name_has_moved(client: TestClient, world: None) -> None:
+    asked, headers = {"clones": ["owl"], "alias": "default"}, {"Idempotency-Key": "once"}
+    first = client.post("/v1/networks/animals/attach", json=asked, headers=headers)
+    again = client.post("/v1/networks/animals/attach", json=asked, headers=headers)
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json()), again.text
+    assert again.headers["idempotency-replayed"] == "true"
+    assert code_of(client.post("/v1/networks/animals/attach", json=asked)) == "class_known"
