@@ -119,7 +119,7 @@ def run(
         with torch.inference_mode():
             inputs = [_tensor(job.question.x, job.model.input.datatype).to(device) for job in jobs]
             moved = time.perf_counter()
-            results = _branches(jobs, _features(jobs, inputs, took, cache), took)
+            results = _branches(jobs, inputs, _features(jobs, inputs, took, cache), took)
             _wait(device)
             computed = time.perf_counter()
             outputs = [_arrays(job, found) for job, found in zip(jobs, results, strict=True)]
@@ -130,15 +130,18 @@ def run(
     return outputs, took
 
 
-def _features(jobs: Sequence[Job], inputs: Sequence[Tensor], took: Took, cache: FeatureCache | None) -> list[Tensor]:
-    """Each job's features, each category module called once for every shape of its rows."""
+def _features(
+    jobs: Sequence[Job], inputs: Sequence[Tensor], took: Took, cache: FeatureCache | None
+) -> dict[int, Tensor]:
+    """The features of each job that needs them, each category module called once for every shape of its rows."""
+    wanting = [index for index, job in enumerate(jobs) if not all(branch.whole for branch in job.branches)]
     found: dict[int, Tensor] = {}
     keys: dict[int, tuple[str, bytes]] = {}
     if cache is not None and cache.size_bytes:
-        keys = {index: cache.key(job.model.category, job.question.x) for index, job in enumerate(jobs)}
+        keys = {index: cache.key(jobs[index].model.category, jobs[index].question.x) for index in wanting}
         cached = {index: cache.get(key) for index, key in keys.items()}
         found = {index: features for index, features in cached.items() if features is not None}
-    rest = [index for index in range(len(jobs)) if index not in found]
+    rest = [index for index in wanting if index not in found]
     for group in _grouped(rest, lambda i: (jobs[i].model.category, inputs[i].shape[1:])):
         part = jobs[group[0]].parts[jobs[group[0]].model.category]
         only = part.outputs[0]
@@ -146,13 +149,15 @@ def _features(jobs: Sequence[Job], inputs: Sequence[Tensor], took: Took, cache: 
             found[index] = values[only]
             if keys and cache is not None:
                 cache.put(keys[index], values[only])
-    return [found[index] for index in range(len(jobs))]
+    return found
 
 
-def _branches(jobs: Sequence[Job], features: Sequence[Tensor], took: Took) -> list[dict[str, Tensor]]:
+def _branches(
+    jobs: Sequence[Job], inputs: Sequence[Tensor], features: Mapping[int, Tensor], took: Took
+) -> list[dict[str, Tensor]]:
     """Each job's outputs, under the names that they are served by."""
     ways = [(index, branch) for index, job in enumerate(jobs) for branch in job.branches]
-    at_task = [features[index] for index, _ in ways]
+    at_task = [inputs[index] if branch.whole else features[index] for index, branch in ways]
     adapted = [position for position, (_, branch) in enumerate(ways) if branch.adapter is not None]
     for group in _grouped(adapted, lambda p: (ways[p][1].adapter, at_task[p].shape[1:])):
         index, branch = ways[group[0]]

@@ -6,13 +6,14 @@ that is composed of it, and the outputs are named by the networks: one run of f 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict, GrafteryError, InferenceRefused, NotFound, Unavailable
+from graftery.spec.cloning import whole_manifest
 from graftery.spec.manifest import Manifest, OutputSpec, Preprocessing, TensorSpec
 from graftery.spec.names import parse_reference
 from registry import catalogue
@@ -35,16 +36,25 @@ class Output:
 
 @dataclass(frozen=True)
 class Branch:
-    """The way from the features to outputs: h (None: the features as they are), then gS. Digests."""
+    """The way from the features to outputs: h (None: the features as they are), then gS. Digests.
+
+    A network with clones is one net, `task`, whose digest is the network's own: it reads the input, as its clones begin within f and gS.
+    """
 
     adapter: str | None
     task: str
     outputs: tuple[Output, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Model:
-    """What stands behind a name and version under /v2; `parts` has the file size of each module by digest."""
+    """What stands behind a name and version under /v2.
+
+    Args:
+        parts: file size of each part that is held in memory, by digest; of a network with clones, of all its files.
+        files: digests of what the store needs to have for it.
+    """
 
     name: str
     number: int
@@ -53,6 +63,7 @@ class Model:
     preprocessing: Preprocessing | None
     branches: tuple[Branch, ...]
     parts: Mapping[str, int] = field(repr=False)
+    files: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def version(self) -> str:
@@ -117,7 +128,7 @@ def _reference(name: str, version: str | None) -> str:
 
 def _network(session: Session, row: Version) -> Model:
     parts = catalogue.network_parts(session, row)
-    return _model(row, parts.category, [_branch(parts, None)], _sizes(parts))
+    return _model(row, parts.category, [(row, parts, _branch(row, parts, None))])
 
 
 def _category(session: Session, row: Version) -> Model:
@@ -128,33 +139,45 @@ def _category(session: Session, row: Version) -> Model:
             code="not_ready",
             hint="transplant or compose one",
         )
-    found = [(network.module.name, catalogue.network_parts(session, network)) for network in networks]
-    sizes = {digest: size for _, parts in found for digest, size in _sizes(parts).items()}
-    return _model(row, row, [_branch(parts, name) for name, parts in found], sizes)
-
-
-def _model(row: Version, category: Version, branches: list[Branch], sizes: dict[str, int]) -> Model:
-    manifest = _manifest(category)
-    return Model(
-        name=row.module.name,
-        number=row.number,
-        category=category.digest,
-        input=replace(_declared(INPUT, manifest.input), image=images.form_of(manifest.input, manifest.preprocessing)),
-        preprocessing=manifest.preprocessing,
-        branches=tuple(branches),
-        parts=sizes,
+    found = [(network, catalogue.network_parts(session, network)) for network in networks]
+    return _model(
+        row, row, [(network, parts, _branch(network, parts, network.module.name)) for network, parts in found]
     )
 
 
-def _branch(parts: catalogue.NetworkVersions, network: str | None) -> Branch:
-    outputs = _manifest(parts.task).outputs
+_Way = tuple[Version, catalogue.NetworkVersions, Branch]
+"""A network, what it is composed of, and the branch that it is."""
+
+
+def _model(row: Version, category: Version, ways: Sequence[_Way]) -> Model:
+    manifest = _manifest(category)
+    first = row if row.parts is not None and ways[0][2].whole else category
+    sizes = {digest: size for network, parts, _ in ways for digest, size in _sizes(network, parts).items()}
+    files = {digest for network, parts, way in ways for digest in _files(network, parts, way)}
+    return Model(
+        name=row.module.name,
+        number=row.number,
+        category=first.digest,
+        input=replace(_declared(INPUT, manifest.input), image=images.form_of(manifest.input, manifest.preprocessing)),
+        preprocessing=manifest.preprocessing,
+        branches=tuple(branch for *_, branch in ways),
+        # f beside networks with clones alone: they need it for nothing, but who asks for its input's sizes does.
+        parts={first.digest: first.blob.size_bytes, **sizes},
+        files=frozenset(files),
+    )
+
+
+def _branch(network: Version, parts: catalogue.NetworkVersions, name: str | None) -> Branch:
+    clones = [_manifest(clone) for clone in parts.clones]
+    outputs = whole_manifest(_manifest(parts.category), _manifest(parts.task), clones).outputs
     return Branch(
-        adapter=parts.adapter.digest if parts.adapter is not None else None,
-        task=parts.task.digest,
+        adapter=None if clones or parts.adapter is None else parts.adapter.digest,
+        task=network.digest if clones else parts.task.digest,
         outputs=tuple(
-            Output(_declared(_served_name(inner, network, len(outputs)), spec), inner, spec)
+            Output(_declared(_served_name(inner, name, len(outputs)), spec), inner, spec)
             for inner, spec in outputs.items()
         ),
+        whole=bool(clones),
     )
 
 
@@ -164,8 +187,14 @@ def _served_name(inner: str, network: str | None, count: int) -> str:
     return network if count == 1 else f"{network}.{inner}"
 
 
-def _sizes(parts: catalogue.NetworkVersions) -> dict[str, int]:
-    return {part.digest: part.blob.size_bytes for part in parts.members.values()}
+def _sizes(network: Version, parts: catalogue.NetworkVersions) -> dict[str, int]:
+    sizes = {part.digest: part.blob.size_bytes for part in parts.members.values()}
+    return {network.digest: sum(sizes.values())} if parts.clones else sizes
+
+
+def _files(network: Version, parts: catalogue.NetworkVersions, way: Branch) -> list[str]:
+    modules = [part.digest for part in parts.members.values()]
+    return [network.digest, *modules] if way.whole else modules
 
 
 def _manifest(row: Version) -> Manifest:

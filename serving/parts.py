@@ -15,9 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from graftery.cloning.networks import whole
 from graftery.errors import GrafteryError, Unavailable
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X
+from graftery.spec.manifest import NetworkParts
+from registry.catalogue import read_document
 from registry.store import Store
 from serving.memory import give_back
 from serving.pace import Pace
@@ -78,10 +81,19 @@ class Part:
         outputs: names, in the order of its manifest.
         form: how it runs for now.
         sizes: of an input that it takes, without the batch: its probe's; None where it has none.
+        whole: it is no module, but a network with clones; it has no file to derive a faster form of.
     """
 
-    def __init__(self, digest: str, outputs: Sequence[str], form: Form, sizes: tuple[int, ...] | None = None) -> None:
-        self.digest, self.outputs, self.sizes = digest, tuple(outputs), sizes
+    def __init__(
+        self,
+        digest: str,
+        outputs: Sequence[str],
+        form: Form,
+        sizes: tuple[int, ...] | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.digest, self.outputs, self.sizes, self.whole = digest, tuple(outputs), sizes, whole
         self._form: Form | None = form
         self._lock = threading.Lock()
 
@@ -151,13 +163,21 @@ def probe_sizes(file: ModuleFile) -> tuple[int, ...] | None:
 
 
 def load(store: Store, digest: str, device: torch.device) -> Part:
-    """A module from the store, eager, on its device.
+    """A module, or a network with clones, from the store, eager, on its device.
 
     Raises:
         Unavailable: `not_ready`: the bytes are missing, damaged or unreadable.
     """
     try:
-        file = ModuleFile.load(checked_path(store, digest))
-        return Part(digest, list(file.manifest.outputs), Eager(file.net().to(device)), probe_sizes(file))
+        path = checked_path(store, digest)
+        parts = read_document(path)
+        file = ModuleFile.load(path) if parts is None else _whole(store, parts)
+        form = Eager(file.net().to(device))
+        return Part(digest, list(file.manifest.outputs), form, probe_sizes(file), whole=parts is not None)
     except (GrafteryError, OSError, RuntimeError) as error:
         raise not_ready(f"the module sha256 {digest[:12]}", error) from error
+
+
+def _whole(store: Store, parts: NetworkParts) -> ModuleFile:
+    """All its modules as one net: the target's own steps give the target's own logits, to the bit."""
+    return whole({place: ModuleFile.load(checked_path(store, digest)) for place, digest in parts.members().items()})

@@ -169,7 +169,7 @@ class Serving:
         """
         model = self.find(name, version)
         reason = self._trouble(model.key, model.parts)
-        missing = [digest for digest in model.parts if not self.store.exists(digest)]
+        missing = [digest for digest in sorted(model.files) if not self.store.exists(digest)]
         if missing:
             reason = f"the store has no bytes with sha256 {missing[0]}"
         if reason:
@@ -205,7 +205,9 @@ class Serving:
         return [entry for entry in entries if entry.state == "READY" or not ready_only]
 
     def _entry(self, version: Version) -> IndexEntry:
-        digests = list((version.parts or {"category": version.digest}).values())
+        parts = version.parts or {}
+        # A network with clones is held under its own digest.
+        digests = [version.digest] if not parts or "clones" in parts else list(parts.values())
         reason = self._trouble(version.ref, digests)
         state = "UNAVAILABLE" if reason else "READY"
         return IndexEntry(name=version.module.name, version=str(version.number), state=state, reason=reason)
@@ -236,7 +238,8 @@ class Serving:
         part = self.deriver.kept(digest)
         if part is None:
             part = parts.load(self.store, digest, self.device)
-            self.deriver.want(part)
+            if not part.whole:
+                self.deriver.want(part)
         return part, part.size_bytes
 
     def _run(self, jobs: Sequence[Job]) -> tuple[list[dict[str, Array]], Took]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from graftery.errors import Conflict
+from graftery.errors import Conflict, StoreError
 from graftery.spec.manifest import Kind, NetworkParts, Role, json_of
 from graftery.spec.names import check_name
 from registry.access import audit, caller
@@ -56,10 +57,29 @@ class NetworkVersions(NamedTuple):
         return [(role, part.id) for role, part in chain if part is not None]
 
 
+_HEAD = b'{"format":"graftery.network/'
+
+
 def compose_document(parts: NetworkParts) -> bytes:
     """A network's bytes in the store: canonical JSON, so that the same parts are the same network."""
     document = {"format": "graftery.network/1", "parts": json_of(parts)}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_document(path: Path) -> NetworkParts | None:
+    """The parts of a network whose bytes these are; None for a module's file, which cannot begin so.
+
+    Raises:
+        StoreError: it is neither.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_HEAD)) != _HEAD:
+            return None
+        file.seek(0)
+        try:
+            return NetworkParts.model_validate(json.load(file)["parts"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"a network's document cannot be read: {error}") from error
 
 
 def publish(

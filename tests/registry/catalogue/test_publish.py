@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graftery.errors import Conflict, GrafteryError, Misfit, NotFound
+from graftery.errors import Conflict, GrafteryError, Misfit, NotFound, StoreError
 from graftery.spec.manifest import NetworkParts
 from registry import catalogue
 from registry.db import Database
@@ -183,3 +184,16 @@ def test_of_two_groups_with_the_same_bytes_the_one_that_is_not_yanked_is_meant(d
         assert catalogue.group_version(session, digest).ref == "kin:1"
         catalogue.yank(session, "kin:1", "bad")
         assert catalogue.group_version(session, digest).ref == "kin-again:1"
+
+
+def test_a_document_is_told_from_a_module_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    parts = NetworkParts(category="c" * 64, task="d" * 64, clones=("e" * 64,))
+    path.write_bytes(catalogue.compose_document(parts))
+    assert catalogue.read_document(path) == parts
+    path.write_bytes(b"{\0\0\0\0\0\0\0" + b"{}".ljust(123))  # a header of 123 bytes: its length begins with a brace
+    assert catalogue.read_document(path) is None
+    for broken in (b"", b',"parts":{}}', b',"parts":[]}', b"}"):
+        path.write_bytes(b'{"format":"graftery.network/1"' + broken)
+        with pytest.raises(StoreError, match="cannot be read"):
+            catalogue.read_document(path)
