@@ -56,18 +56,21 @@ class CertificateVerbs(PublishingVerbs):
         target = folder / "probes"
         address = f"{version_path(said.network)}/probes"
         download(self._transport, Wanted(address, said.probes.digest, said.probes.size_bytes), target)
-        return {role: ModuleFile.load(self.pull(pin, folder)) for role, pin in said.parts.items()}, Probes.load(target)
+        pins: dict[str, str] = dict(said.parts.items())
+        pins |= {f"clone.{index}": pin for index, pin in enumerate(said.clones)}
+        return {place: ModuleFile.load(self.pull(pin, folder)) for place, pin in pins.items()}, Probes.load(target)
 
 
 def _replayed(said: CertificateOut, parts: dict[str, ModuleFile], probes: Probes, device: str | None) -> Verification:
     import torch
 
+    from graftery.cloning.networks import whole
     from graftery.transplant import compose
     from graftery.transplant.certificate import device_class, replay
 
     there = probes.device_class.device
     where = device or (there if there == "cpu" or torch.cuda.is_available() else "cpu")
-    net = compose(parts["category"], parts.get("adapter"), parts["task"])
+    net = whole(parts).net() if said.clones else compose(parts["category"], parts.get("adapter"), parts["task"])
     with _threads(probes.device_class.threads):
         found, here = replay(net, probes, where), device_class(where)
     return Verification(

@@ -24,6 +24,8 @@ from graftery.spec.manifest import Facts, Manifest, TensorSpec
 PROBE_TOLERANCE = 1e-3
 MIXING_TOLERANCE = 1e-4
 _BLOCK = 2**22
+CLONE_OLD = "clone.old"
+"""[k, D]: `graftery.cloning.attaching.OLD`, which this floor does not see."""
 
 
 def verify(path: str | os.PathLike[str], limits: Limits = Limits()) -> Facts:  # noqa: B008
@@ -83,12 +85,35 @@ def _check_extras(file: ModuleFile) -> Tensor:
     odd = sorted(name for name in file.extras if name.startswith("probe.") and name not in known)
     if odd:
         raise WeightsRefused(f"the file has the tensor {odd[0]}, which belongs to no output", code="weight_unused")
-    odd = sorted(name for name in file.extras if name.startswith("group."))
-    if odd and file.manifest.kind != "group":
-        raise WeightsRefused(f"only a compatibility group has tensors like {odd[0]}", code="weight_unused")
+    _check_kinds_own(file)
     if DTYPE_NAMES[x.dtype] != file.graph.input.dtype:
         raise ShapesRefused(f"the input is {file.graph.input.dtype}, {PROBE_X} is {DTYPE_NAMES[x.dtype]}")
     return x
+
+
+def _check_kinds_own(file: ModuleFile) -> None:
+    """Tensors beside the weights that files of one kind alone have."""
+    for prefix, kind, what in (("group.", "group", "compatibility group"), ("clone.", "clone", "clone")):
+        odd = sorted(name for name in file.extras if name.startswith(prefix))
+        if odd and file.manifest.kind != kind:
+            raise WeightsRefused(f"only a {what} has tensors like {odd[0]}", code="weight_unused")
+    if file.manifest.clone is not None:
+        _check_old(file, len(file.manifest.clone.classes))
+
+
+def _check_old(file: ModuleFile, classes: int) -> None:
+    """What a clone's logits get of the target's last features, whose number D only the target knows."""
+    odd = sorted(name for name in file.extras if name.startswith("clone.") and name != CLONE_OLD)
+    if odd:
+        raise WeightsRefused(f"the clone has the tensor {odd[0]}, which nothing reads", code="weight_unused")
+    old, wanted = file.extras.get(CLONE_OLD), next(iter(file.manifest.outputs.values())).dtype
+    said = "missing" if old is None else f"{DTYPE_NAMES[old.dtype]} {list(old.shape)}"
+    fits = (
+        old is not None and old.is_floating_point() and old.ndim == 2 and old.shape[0] == classes and old.shape[1] > 0
+    )
+    if old is None or not fits or DTYPE_NAMES[old.dtype] != wanted:
+        raise ShapesRefused(f"the clone's tensor {CLONE_OLD} is {said}, it has to be {wanted} [{classes}, D]")
+    check_values(CLONE_OLD, old, masks=False)
 
 
 def _check_stated(manifest: Manifest, found: Survey) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,3 +145,19 @@ def test_a_clone_of_a_target_that_has_one(client: TestClient, world: None) -> No
     push_samples(client, "four", clones.samples(4))
     assert client.post("/v1/clones", json={**asked, "samples": "four"}).status_code == 202
     assert code_of(client.post("/v1/clones", json={**asked, "samples": "four", "want": ["jay"]})) == "class_known"
+
+
+def test_a_clone_that_is_pushed_by_hand_is_looked_at(client: TestClient) -> None:
+    file = clones.made()
+    found = push(client, "owl", files.file_bytes(file))
+    assert (found["kind"], found["manifest"]["clone"]["classes"]) == ("clone", ["owl"])
+    broken = {
+        "shapes_invalid": replace(file, extras={**file.extras, "clone.old": torch.zeros(2, 8)}),
+        "weights_invalid": replace(file, extras={**file.extras, "clone.old": torch.full((1, 8), float("inf"))}),
+        "manifest_invalid": replace(file, manifest=file.manifest.model_copy(update={"clone": None})),
+    }
+    for code, bad in broken.items():
+        response = client.put("/v1/modules/bad", content=files.file_bytes(bad))
+        assert (response.status_code, code_of(response)) == (422, code), response.text
+    response = client.put("/v1/modules/owl", content=files.file_bytes(clones.animals()[0]))
+    assert (response.status_code, code_of(response)) == (409, "kind_conflict")

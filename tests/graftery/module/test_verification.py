@@ -14,6 +14,7 @@ from graftery.module import ModuleFile, trace, verify
 from graftery.module.shapes import survey
 from graftery.module.verification import check_values, examine
 from graftery.spec.limits import Limits
+from tests.support import clones
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,39 @@ def test_bad_values_are_found_anywhere_in_a_large_tensor() -> None:
     large[-1] = float("nan")
     with pytest.raises(ModuleFileError):
         check_values("w", large)
+
+
+def _clone(**old: torch.Tensor | None) -> ModuleFile:
+    file = clones.made()
+    extras = {**file.extras, **{f"clone.{name}": value for name, value in old.items()}}
+    return replace(file, extras={name: value for name, value in extras.items() if value is not None})
+
+
+def test_a_clone_passes() -> None:
+    assert examine(_clone(), Limits()).outputs["is"].shape == ("N", 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "code"),
+    [
+        ({"old": None}, "shapes_invalid"),
+        ({"old": torch.zeros(2, 8)}, "shapes_invalid"),
+        ({"old": torch.zeros(1)}, "shapes_invalid"),
+        ({"old": torch.zeros(1, 0)}, "shapes_invalid"),
+        ({"old": torch.zeros(1, 8, dtype=torch.int64)}, "shapes_invalid"),
+        ({"old": torch.zeros(1, 8, dtype=torch.float64)}, "shapes_invalid"),
+        ({"old": torch.full((1, 8), float("nan"))}, "weights_invalid"),
+        ({"old": torch.full((1, 8), float("-inf"))}, "weights_invalid"),
+        ({"new": torch.zeros(1, 8)}, "weight_unused"),
+    ],
+)
+def test_what_a_clone_has_beside_its_weights(old: dict[str, torch.Tensor | None], code: str) -> None:
+    with pytest.raises(ModuleFileError) as caught:
+        examine(_clone(**old), Limits())
+    assert caught.value.code == code
+
+
+def test_only_a_clone_has_a_clones_tensors(file: ModuleFile) -> None:
+    with pytest.raises(ModuleFileError, match=r"only a clone has tensors like clone\.old") as caught:
+        examine(replace(file, extras={**file.extras, "clone.old": torch.zeros(1, 8)}), Limits())
+    assert caught.value.code == "weight_unused"
