@@ -38,6 +38,7 @@ _NAMED: dict[str, tuple[_About, ...]] = {
         _About("/v1/modules/{name}", {"name": "/name"}),
         _About("/v1/blobs/{digest}", {"digest": "/digest", "name": "/name"}),
         _About("/v1/modules/{name}/aliases/{alias}", {"name": "/name", "alias": "default"}),
+        _About("/v1/networks/{ref}", {"ref": "/ref"}, by="attach_clones"),
         _About("/v2/models/{name}", {"name": "/name"}, by="create_network"),
         _About("/v2/models/{name}/versions/{version}", {"name": "/name", "version": "/version"}, by="create_network"),
     ),

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import backup, browse, change, compat, keys, precheck, publish, use, verify, work
+from graftery.client.commands import backup, browse, change, clones, compat, keys, precheck, publish, use, verify, work
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -40,6 +40,9 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
     "Work": {
         "precheck": precheck.precheck,
         "transplant": work.transplant,
+        "clone": clones.clone,
+        "attach": clones.attach,
+        "detach": clones.detach,
         "jobs": work.jobs,
         "watch": work.watch,
         "cancel": work.cancel,

@@ -17,6 +17,9 @@ Entries = list[tuple[str, object]]
 def metrics_entries(metrics: Mapping[str, Any], prefix: str = "") -> Entries:
     """Nested metrics, one line a group: `adapter  accuracy 0.981 [0.95, 0.99]  balanced_accuracy 0.954 [0.92, 0.97]`."""
     metrics, joined = _joined(metrics)
+    if isinstance(metrics.get("positions"), list):
+        metrics, told = _cloned(metrics)
+        joined += told
     flat = {key: value for key, value in metrics.items() if not isinstance(value, Mapping) and value is not None}
     ranges = {key: value for key, value in metrics.items() if key.endswith(_INTERVAL) and isinstance(value, Mapping)}
     groups = {key: value for key, value in metrics.items() if isinstance(value, Mapping) and key not in ranges}
@@ -86,6 +89,25 @@ def _joined(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], Entries]:
         )
     elif chance is not None:
         found.append(("chance", _number(chance)))
+    return rest, found
+
+
+def _cloned(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], Entries]:
+    """A clone's metrics without what is said of its making and its cost, and that, in words."""
+    rest = dict(metrics)
+    place, tried, kept, added = (rest.pop(key, None) for key in ("position", "positions", "kept", "added"))
+    found = Entries()
+    if place:
+        found.append(("position", f"{place['target']}, which stands for the source's {place['source']}"))
+    if tried and len(tried) > 1:
+        losses = ", ".join(f"{each['target']} {_number(each['held_out_loss'])}" for each in tried)
+        found.append(("tried", f"{losses}  (held-out loss)"))
+    if kept:
+        there, all_ = (sum(pair[place] for pair in kept.values()) for place in (0, 1))
+        found.append(("kept", f"{there} of {all_} channels in {len(kept)} layers of the source"))
+    if added:
+        costs = (f"{added[what]:,} {what} ({added[f'{what}_share']:.0%})" for what in ("parameters", "flops"))
+        found.append(("added", f"{', '.join(costs)}, beside the target's"))
     return rest, found
 
 

@@ -88,6 +88,7 @@ def manifest_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("preprocessing", ", ".join(f"{key} {value}" for key, value in (manifest.get("preprocessing") or {}).items())),
         ("cut at", manifest.get("cut")),
         *_group_entries(manifest),
+        *_clone_entries(manifest),
         ("licence", manifest.get("licence")),
         ("description", manifest.get("description")),
         *manifest.get("metadata", {}).items(),
@@ -106,6 +107,17 @@ def _group_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("shared heads", heads),
         ("common classes", f"{common[:300]}{' ...' if len(common) > 300 else ''}"),
         ("images", shape(TensorSpec.model_validate(group["image"]))),
+    ]
+
+
+def _clone_entries(manifest: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What a clone is a part of, and where it goes in."""
+    clone = manifest.get("clone")
+    if clone is None:
+        return []
+    return [
+        ("inserted at", f"{clone['position']} of the network {clone['target'][:12]}"),
+        ("cloned from", f"{clone['source'][:12]}, behind {clone['origin']}; {clone['keep']:g} of its channels"),
     ]
 
 
@@ -148,7 +160,8 @@ def job_line(job: JobOut) -> str:
     """One line on where a job stands."""
     progress = job.progress or {}
     step = f"  {progress.get('phase', '')} {progress['step']}/{progress.get('steps')}" if "step" in progress else ""
-    result = f"  {job.result.get('network', '')}" if job.result else ""
+    made = job.result or {}
+    result = f"  {made.get('network') or made.get('clone', '')}" if made else ""
     error = f"  {job.error.code}: {job.error.message}" if job.error else ""
     asked = ", asked to end" if job.cancel_requested and job.state == "running" else ""
     return f"{job.id}  {job.kind}  {job.state}{asked}{step if job.state == 'running' else ''}{result}{error}".rstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -44,7 +44,7 @@ def submit(
     Raises:
         NotFound: a pinned version does not exist.
     """
-    caller.check_name(request.get("name"))
+    _check_names(request)
     versions = [resolve(session, ref, for_pin=True).id for ref in pinned.values()]
     job = Job(
         id=uuid4().hex,
@@ -65,6 +65,13 @@ def submit(
     name = request.get("name")
     audit.note(session, kind if retry_of is None else "retry", f"job {job.id}", name, of=retry_of)
     return job
+
+
+def _check_names(request: Mapping[str, Any]) -> None:
+    """Refuse a caller who may not give the names that a job publishes under: also who retries or cancels another's."""
+    caller.check_name(request.get("name"))
+    if "network" in request:
+        caller.check_name(request["network"])
 
 
 def list_jobs(
@@ -122,7 +129,7 @@ def request_cancel(session: Session, job_id: str) -> Job:
         Conflict: `job_state`: it has succeeded or failed.
     """
     job = locked(session, job_id)
-    caller.check_name(job.request.get("name"))
+    _check_names(job.request)
     if job.state in {"succeeded", "failed"}:
         raise Conflict(f"Job {job_id} has {job.state} already", code="job_state")
     if job.state == "cancelled" or job.cancel_requested:

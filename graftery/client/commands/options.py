@@ -11,6 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from graftery.client.http import Client
+from graftery.errors import GrafteryError
 
 Url = Annotated[
     str | None,
@@ -69,6 +70,20 @@ def json_of_option(value: str | None, option: str) -> Any:
         return None if text is None else json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option} is not JSON: {error}") from None
+
+
+def recipe_of(value: str | None) -> dict[str, Any]:
+    """A recipe that is given as JSON, or as a file, by `@FILE` or its name alone.
+
+    Raises:
+        GrafteryError: `recipe_invalid`; it is no JSON object.
+    """
+    if value is not None and not value.lstrip().startswith(("{", "@")):
+        value = f"@{value}"
+    plan = json_of_option(value, "--recipe") or {}
+    if not isinstance(plan, dict):
+        raise GrafteryError("--recipe is no JSON object", code="recipe_invalid")
+    return plan
 
 
 def pairs(values: Iterable[str], option: str) -> dict[str, str]:

@@ -14,10 +14,10 @@ from graftery.client.commands.options import (
     NewAlias,
     Url,
     connect,
-    json_of_option,
     note,
     pairs,
     per_task,
+    recipe_of,
     say,
     say_json,
 )
@@ -25,7 +25,6 @@ from graftery.client.commands.precheck import tell_precheck
 from graftery.client.http import Client
 from graftery.client.jobs import succeeded
 from graftery.client.render import job_line, table, when
-from graftery.errors import GrafteryError
 
 Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end, or return at once.")]
 
@@ -113,7 +112,7 @@ def _transplant_all(
 def jobs(
     *,
     state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
-    kind: Annotated[str | None, typer.Option(help="transplant or collect.")] = None,
+    kind: Annotated[str | None, typer.Option(help="transplant, clone or collect.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     url: Url = None,
     as_json: Json = False,
@@ -191,11 +190,7 @@ def collect(
 
 def _recipe(recipe: str | None, objectives: list[str], sources: list[str], **options: int | None) -> dict[str, Any]:
     """The recipe that is given, with the options over it."""
-    if recipe is not None and not recipe.lstrip().startswith(("{", "@")):
-        recipe = f"@{recipe}"
-    plan = json_of_option(recipe, "--recipe") or {}
-    if not isinstance(plan, dict):
-        raise GrafteryError("--recipe is no JSON object", code="recipe_invalid")
+    plan = recipe_of(recipe)
     if objectives:
         weighted = pairs((text if "=" in text else f"{text}=1" for text in objectives), "--objective")
         plan["objectives"] = weighted

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.main import create_app
 from graftery.spec.certificate import CertificateOut
+from registry.settings import Settings
 from tests.app.routes.test_clones import compose
 from tests.support import clones, files
-from tests.support.http import code_of, push
+from tests.support.access import bearer, make_key
+from tests.support.http import code_of, push, push_samples
 
 
 @pytest.fixture
@@ -94,3 +99,33 @@ def test_a_retry_gets_the_first_answer_though_the_name_has_moved(client: TestCli
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json()), again.text
     assert again.headers["idempotency-replayed"] == "true"
     assert code_of(client.post("/v1/networks/animals/attach", json=asked)) == "class_known"
+
+
+def test_a_key_of_a_namespace_gives_names_in_it_alone(
+    app_settings: Settings, app: FastAPI, client: TestClient, world: None
+) -> None:
+    push_samples(client, "few", clones.samples(3))
+    compose(client, "birds", clones.birds())
+    change(client, "attach", "animals", "jay", name="more")
+    made = create_app(app_settings.model_copy(update={"access": "keys"}))
+    made.state.service = replace(made.state.service, verifier=app.state.service.verifier)
+    asked = {"name": "vision.owl", "source": "birds", "target": "animals", "want": ["owl"], "samples": "few"}
+    refused: list[tuple[str, Any]] = [
+        ("/v1/clones", {**asked, "name": "owl"}),
+        ("/v1/clones", {**asked, "network": "net"}),
+        ("/v1/networks/animals/attach", {"clones": ["owl"]}),
+        ("/v1/networks/animals/attach", {"clones": ["owl"], "name": "net"}),
+        ("/v1/networks/more/detach", {"clones": ["jay"]}),
+    ]
+    with TestClient(made):
+        keys = made.state.database
+        inside = TestClient(made, headers=bearer(make_key(keys, "v", "push", "transplant", namespaces=["vision"])))
+        admin = TestClient(made, headers=bearer(make_key(keys, "root", "admin")))
+        for path, body in refused:
+            assert code_of(inside.post(path, json=body)) == "forbidden", (path, body)
+        assert inside.post("/v1/clones", json=asked).status_code == 202
+        change(inside, "attach", "animals", "owl", name="vision.animals")
+        job = admin.post("/v1/clones", json={**asked, "network": "net"}).json()["id"]
+        assert code_of(inside.post(f"/v1/jobs/{job}/cancel")) == "forbidden"
+        admin.post(f"/v1/jobs/{job}/cancel")
+        assert code_of(inside.post(f"/v1/jobs/{job}/retry")) == "forbidden"
