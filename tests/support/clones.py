@@ -96,8 +96,13 @@ def samples(classes: int, each: int = EACH, seed: int = 0) -> bytes:
 
 
 @cache
-def made(want: tuple[str, ...] = ("owl",), position: str = "category.features.3", seed: int = 0) -> ModuleFile:
-    """A clone of some birds for the animals."""
+def made(
+    want: tuple[str, ...] = ("owl",),
+    position: str = "category.features.3",
+    seed: int = 0,
+    source: tuple[str, ...] = BIRDS,
+) -> ModuleFile:
+    """A clone for the animals: of some birds, or of another net of the same form."""
     recipe = CloneRecipe.model_validate({**QUICK, "positions": (position,), "seed": seed})
     local = images(len(ANIMALS) + len(want))
-    return clone(network(birds()), network(animals()), local, want, recipe=recipe).clone
+    return clone(network(parts(source, 6, 1)), network(animals()), local, want, recipe=recipe).clone
