@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app import names
 from app.parts import check_samples, facts_of, samples_of, whole_of
-from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.errors import Misfit, RecipeRefused, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.clones import CloneRequest
 from graftery.spec.cloning import FEWEST_IMAGES, check_inputs, classes_of, only_output, wanted_indices
@@ -51,6 +51,7 @@ def submit(session: Session, request: CloneRequest) -> Job:
     source, target = _Whole.of(session, pinned["source"]), _Whole.of(session, pinned["target"])
     check_inputs(source.manifest, target.manifest)
     wanted_indices(source.manifest, target.manifest, request.want)
+    _check_new(target.manifest, request.want)
     _check_positions(target.parts, request.recipe)
     _check_sets(pinned, source.manifest, target.manifest, request)
     return jobs.submit(
@@ -71,6 +72,16 @@ def _resolved(session: Session, request: CloneRequest) -> dict[str, Version]:
         for role, ref in named.items()
         if ref is not None
     }
+
+
+def _check_new(target: Manifest, wanted: Sequence[str]) -> None:
+    """Refuse names that the target has made up for its own classes: a network with the clone would have them twice."""
+    if twice := [name for name in wanted if name in classes_of(target)]:
+        raise Misfit(
+            f"the target calls a class of its own {twice[0]!r}",
+            code="class_known",
+            hint="publish one of the networks with names of its classes",
+        )
 
 
 def _check_positions(target: NetworkVersions, recipe: CloneRecipe) -> None:

@@ -38,7 +38,7 @@ class PublishingVerbs(CatalogueVerbs):
         progress: Progress | None = None,
         **trace: Any,
     ) -> VersionOut:
-        """Publish a category module, a task module, an adapter or a compatibility group as a new version of `name`.
+        """Publish a category module, a task module, an adapter, a compatibility group or a clone as a new version of `name`.
 
         Args:
             source: a module file, its path, or an `nn.Module`; a net is traced here, on this machine, and only its
@@ -167,7 +167,9 @@ def _as_teacher_out(
     outputs = [*teacher.manifest.outputs] if teacher.manifest else []
     tasks = {output: cuts[f"{name}-{output}"] for output in outputs if f"{name}-{output}" in cuts}
     by_parts = {
-        (network.name, network.parts.category, network.parts.task): network for network in networks if network.parts
+        (network.name, network.parts.category, network.parts.task): network
+        for network in networks
+        if network.parts and not network.parts.clones
     }
     composed = {
         output: by_parts.get((f"{name}-{output}-teacher", cuts[name].digest, task.digest))

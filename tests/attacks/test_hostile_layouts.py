@@ -141,6 +141,18 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
         lambda f: layouts.change(f, "eight-in-even:1", lambda _, c: c["parts"].update(task="0" * 64)),
         "layout_invalid",
     ),
+    "a network of other clones": (
+        lambda f: layouts.change(f, "eight-and-more:1", lambda _, c: c["parts"].update(clones=["0" * 64])),
+        "layout_invalid",
+    ),
+    "a network that hides a clone": (
+        lambda f: layouts.change(f, "eight-and-more:1", lambda _, c: c["parts"].pop("clones")),
+        "layout_invalid",
+    ),
+    "a network with a clone twice": (
+        lambda f: layouts.change(f, "eight-and-more:1", lambda _, c: c["parts"].update(clones=2 * c["parts"]["clones"])),
+        "layout_invalid",
+    ),
     "a network without parts": (record("eight-in-even:1", parts=None), "layout_invalid"),
     "a network without lineage": (record("eight-in-even:1", parents=[]), "layout_invalid"),
     "a time without a zone": (record("gone:2", created_at="2026-01-01T00:00:00"), "layout_invalid"),

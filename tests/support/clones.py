@@ -51,16 +51,19 @@ class _Classifier(nn.Module):
 
 
 @cache
-def teacher(classes: tuple[str, ...], width: int = 4, seed: int = 0, channels: int = 1) -> ModuleFile:
-    """A whole net with random weights; its output is called `is`."""
+def teacher(classes: tuple[str, ...] | int, width: int = 4, seed: int = 0, channels: int = 1) -> ModuleFile:
+    """A whole net with random weights; its output is called `is`, its classes by these names, or by none."""
     torch.manual_seed(seed)
-    meaning = OutputMeaning(semantics="classification", class_names=classes)
+    count, names = (classes, None) if isinstance(classes, int) else (len(classes), classes)
+    meaning = OutputMeaning(semantics="classification", class_names=names)
     x = torch.zeros(2, channels, files.SIDE, files.SIDE)
-    return trace(_Classifier(len(classes), width, channels).eval(), x, outputs={"is": meaning})
+    return trace(_Classifier(count, width, channels).eval(), x, outputs={"is": meaning})
 
 
 @cache
-def parts(classes: tuple[str, ...], width: int = 4, seed: int = 0, channels: int = 1) -> tuple[ModuleFile, ModuleFile]:
+def parts(
+    classes: tuple[str, ...] | int, width: int = 4, seed: int = 0, channels: int = 1
+) -> tuple[ModuleFile, ModuleFile]:
     category, tasks = cut(teacher(classes, width, seed, channels), CUT)
     return category, tasks["is"]
 

@@ -99,6 +99,13 @@ def test_the_target_and_the_network_with_clones_are_replayed_here(
     assert "the same to the bit" in capsys.readouterr().out
 
 
+def test_a_teacher_that_is_pushed_again_is_still_what_it_was(client: Client, cloned: JobOut) -> None:
+    """Its network has a version with a clone now, of the same modules."""
+    more = client.attach(TARGET, ["owl"])
+    out = client.push_teacher("animals", clones.teacher(clones.ANIMALS), cut=clones.CUT)
+    assert more.ref != out.networks["is"].ref == f"{TARGET}:1"
+
+
 def test_refusals_come_before_a_job(client: Client, cloned: JobOut) -> None:
     jobs = len(list(client.jobs()))
     with pytest.raises(RecipeRefused, match="sphinx"):

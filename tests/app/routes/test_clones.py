@@ -80,6 +80,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"want": ["owl", "owl"]}, 422, "request_invalid"),
     ({"want": ["sphinx"]}, 422, "class_unknown"),
     ({"source": "animals", "want": ["cat"]}, 409, "class_known"),
+    ({"source": "unnamed", "target": "unnamed-too", "want": ["class 1"]}, 409, "class_known"),
     ({"recipe": {"keep": 0}}, 422, "recipe_invalid"),
     ({"recipe": {"positions": ["features.3"]}}, 422, "position_invalid"),
     ({"samples": "unlabelled"}, 422, "samples_invalid"),
@@ -107,6 +108,8 @@ def oddities(client: TestClient, world: None) -> None:
     push_samples(client, "no-owl", save({"x": x, "y": y % 2}))
     push_samples(client, "one-class", save({"x": x, "y": y * 0}))
     push_samples(client, "large", save({"x": torch.randn(30, 3, 8, 8), "y": y % 3}))
+    compose(client, "unnamed", clones.parts(3))
+    compose(client, "unnamed-too", clones.parts(2))
     compose(client, "colour-birds", clones.parts(clones.BIRDS, channels=3))
     for name, (category, task), mean in (
         ("other-birds", clones.birds(), 0.5),
