@@ -21,6 +21,7 @@ def test_a_teacher_becomes_its_parts(client: TestClient) -> None:
     assert out["networks"]["is"]["parts"] == {
         "category": out["category"]["digest"],
         "adapter": None,
+        "clones": None,
         "task": out["tasks"]["is"]["digest"],
     }
     kinds = {each["name"]: each["kind"] for each in client.get("/v1/modules").json()["items"]}
