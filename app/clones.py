@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 
 from app import names
 from app.parts import check_samples, facts_of, samples_of, whole_of
-from graftery.errors import Misfit, RecipeRefused, SamplesRefused
+from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.clones import CloneRequest
 from graftery.spec.cloning import FEWEST_IMAGES, check_inputs, classes_of, only_output, wanted_indices
 from graftery.spec.manifest import Kind, Manifest, OutputSpec, json_of
+from graftery.spec.memory import estimate_clone
 from graftery.spec.recipes import CloneRecipe
 from registry import catalogue, jobs
 from registry.catalogue import NetworkVersions
@@ -51,7 +52,6 @@ def submit(session: Session, request: CloneRequest) -> Job:
     source, target = _Whole.of(session, pinned["source"]), _Whole.of(session, pinned["target"])
     check_inputs(source.manifest, target.manifest)
     wanted_indices(source.manifest, target.manifest, request.want)
-    _check_new(target.manifest, request.want)
     _check_positions(target.parts, request.recipe)
     _check_sets(pinned, source.manifest, target.manifest, request)
     return jobs.submit(
@@ -60,7 +60,15 @@ def submit(session: Session, request: CloneRequest) -> Job:
         request=request.model_dump(mode="json", exclude_none=True),
         pinned={role: version.pin for role, version in pinned.items()},
         recipe=json_of(request.recipe),
+        memory_bytes=_memory(source.parts, target.parts, pinned["samples"], request.recipe),
     )
+
+
+def _memory(source: NetworkVersions, target: NetworkVersions, samples: Version, recipe: CloneRecipe) -> int | None:
+    source_facts, target_facts = (
+        [facts_of(version) for version in network.members.values()] for network in (source, target)
+    )
+    return estimate_clone(source_facts, target_facts, samples_of(samples).count, recipe)
 
 
 def _resolved(session: Session, request: CloneRequest) -> dict[str, Version]:
@@ -72,16 +80,6 @@ def _resolved(session: Session, request: CloneRequest) -> dict[str, Version]:
         for role, ref in named.items()
         if ref is not None
     }
-
-
-def _check_new(target: Manifest, wanted: Sequence[str]) -> None:
-    """Refuse names that the target has made up for its own classes: a network with the clone would have them twice."""
-    if twice := [name for name in wanted if name in classes_of(target)]:
-        raise Misfit(
-            f"the target calls a class of its own {twice[0]!r}",
-            code="class_known",
-            hint="publish one of the networks with names of its classes",
-        )
 
 
 def _check_positions(target: NetworkVersions, recipe: CloneRecipe) -> None:

@@ -11,6 +11,7 @@ import torch
 from graftery.cloning import Cloned, clone
 from graftery.cloning.networks import whole
 from graftery.data.samples import SampleSet
+from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import CloneRecipe
@@ -22,6 +23,12 @@ from worker.reports import FileOf, Order
 
 def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     """Make the clone that the order asks for; the result is what `worker.clones` makes rows of."""
+
+    def save(state: Checkpoint) -> None:
+        path = Path(order.scratch) / f"stage-{state.step}.safetensors"
+        state.save(path)
+        reporter.saved(state.step, path)
+
     device = use(order.device, order.threads)
     certifier = Certifier(order, device, reporter)
     try:
@@ -36,6 +43,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             source_evaluate_on=_samples(order, "source_evaluate_on"),
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
+            checkpoint=save,
+            resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
         path = Path(order.scratch) / "clone.safetensors"
         result = _result(made, path, order)

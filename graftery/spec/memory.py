@@ -1,4 +1,4 @@
-"""How much memory of its device a transplant will take: an estimate from what is known before anything runs.
+"""How much memory of its device a job will take: an estimate from what is known before anything runs.
 
 It is meant to be near the truth for large nets and above it for small ones: a job that is sent to a device without
 that much memory would end there as `out_of_memory`, a job that is kept from one with more only waits.
@@ -6,8 +6,10 @@ that much memory would end there as `out_of_memory`, a job that is kept from one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graftery.spec.manifest import Facts
-from graftery.spec.recipes import AGREEMENT_IMAGES, AdapterRecipe, TransplantRecipe
+from graftery.spec.recipes import AGREEMENT_IMAGES, AdapterRecipe, CloneRecipe, TransplantRecipe
 
 MIB = 1024**2
 _VALUE_BYTES = 4
@@ -24,6 +26,8 @@ _PASSING = 4
 # Features with the teacher's gradients, which are of their size; once in pieces, once joined.
 _KEPT = 4
 _DEFAULT_DEPTH = 3
+# Images that go through a net at once while a skill is cloned.
+_CHUNK = 256
 
 
 def estimate(category: Facts, task: Facts, teacher_task: Facts | None, recipe: TransplantRecipe) -> int | None:
@@ -48,6 +52,27 @@ def estimate(category: Facts, task: Facts, teacher_task: Facts | None, recipe: T
     weights = sum(net.parameters for net in nets) + _TRAINED * _adapter(category, task, recipe.adapter)
     bank = min(recipe.bank.mebibytes * MIB, 2 * _VALUE_BYTES * recipe.bank.rows * largest) * _KEPT // 2
     return FIXED_BYTES + _VALUE_BYTES * (weights + max(moments)) + bank
+
+
+def estimate_clone(source: Sequence[Facts], target: Sequence[Facts], images: int, recipe: CloneRecipe) -> int | None:
+    """Bytes at the largest moment of a cloning.
+
+    Args:
+        source, target: of the modules that each network consists of.
+        images: in the local set.
+
+    Returns:
+        None where a module was published before its values were counted.
+    """
+    nets = [*source, *target]
+    if any(net.elements_per_sample is None or net.largest_per_sample is None for net in nets):
+        return None
+    largest = max(net.largest_per_sample or 0 for net in nets)
+    moments = [_OPTIMISED * recipe.batch * sum(_sum(net) for net in source), _CHUNK * _PASSING * largest]
+    # What both nets make of every view, at the position that is largest; once in pieces, once joined.
+    kept = 2 * _OPTIMISED * images * recipe.views * largest
+    weights = sum(net.parameters for net in target) + _TRAINED * sum(net.parameters for net in source)
+    return FIXED_BYTES + _VALUE_BYTES * (weights + max(moments) + kept)
 
 
 def _sum(net: Facts) -> int:

@@ -28,7 +28,7 @@ from worker.cloning import run
 from worker.parent import run_next
 from worker.prepare import prepare
 from worker.publish import Overtaken
-from worker.reports import Advanced, Order, decode_report
+from worker.reports import Advanced, Order, Saved, decode_report
 
 ASKED: dict[str, Any] = {"name": "owl", "source": "birds", "target": "animals", "want": ["owl"], "samples": "few"}
 RECIPE = {**clones.QUICK, "positions": ["category.features.3", "task.block"]}
@@ -172,6 +172,20 @@ def test_an_outcome_that_comes_too_late_is_rolled_back(world: World) -> None:
     with pytest.raises(Overtaken):
         publish_clone(world.place.database, world.place.store, claim, made, 1.0)
     assert world.place.versions_of("owl") == [] == world.place.versions_of("animals-and-owl")
+
+
+@SQLITE
+def test_an_attempt_goes_on_behind_the_last_whole_stage(world: World) -> None:
+    order, made = world.made(world.claim())
+    first = ModuleFile.load(made["clone"]).digest
+    saved = [report for line in world.told.getvalue().splitlines() if isinstance(report := decode_report(line), Saved)]
+    assert [report.step for report in saved] == list(range(1, len(saved) + 1))
+    told = io.BytesIO()
+    again = run(order.model_copy(update={"resume": saved[-2].path}), Reporter(told))
+    assert ModuleFile.load(again["clone"]).digest == first
+    reports = [decode_report(line) for line in told.getvalue().splitlines()]
+    phases = {report.data["phase"] for report in reports if isinstance(report, Advanced)}
+    assert phases == {"record", "train", "certify"}
 
 
 @SQLITE

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from graftery.spec.manifest import Facts, TensorSpec
-from graftery.spec.memory import FIXED_BYTES, MIB, estimate
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.memory import FIXED_BYTES, MIB, estimate, estimate_clone
+from graftery.spec.recipes import CloneRecipe, TransplantRecipe
 
 QUIET: dict[str, Any] = {"bank": {"rows": 0}, "sources": ("noise",)}
 # One transplant in a process of its own: what it takes beside what was estimated for it.
@@ -109,3 +109,32 @@ def test_it_is_near_what_a_transplant_takes() -> None:
     took, guessed = json.loads(said.strip().splitlines()[-1])
     assert took > 128 * MIB, "too small a transplant to measure"
     assert 0.5 * took < guessed < 4 * took, (took // MIB, guessed // MIB)
+
+
+def test_a_clones_memory_grows_with_images_views_and_the_source() -> None:
+    def facts(values: int | None, parameters: int = 1000) -> Facts:
+        spec = TensorSpec(dtype="float32", shape=("N", 3))
+        return Facts(
+            input=spec,
+            outputs={"is": spec},
+            parameters=parameters,
+            flops_per_sample=1,
+            elements_per_sample=values,
+            largest_per_sample=values,
+            nodes=1,
+            operators=(),
+            content_digest="0" * 64,
+        )
+
+    source, target, recipe = [facts(10_000), facts(5_000)], [facts(20_000)], CloneRecipe()
+    least = estimate_clone(source, target, 100, recipe)
+    assert least is not None
+    assert least > FIXED_BYTES + 4 * 100 * recipe.views * 20_000
+    for more in (
+        estimate_clone(source, target, 200, recipe),
+        estimate_clone(source, target, 100, recipe.model_copy(update={"views": 9})),
+        estimate_clone([facts(10_000, 5000), facts(5_000)], target, 100, recipe),
+    ):
+        assert more is not None
+        assert more > least
+    assert estimate_clone(source, [facts(None)], 100, recipe) is None
