@@ -41,6 +41,11 @@ class Cells:
         self._known |= {"machine": machine(), "defaults": self._defaults.model_dump(mode="json")}
         write_whole(self.path, _lines(self._known))
 
+    def keep(self, name: str, fact: Any) -> None:
+        """Keep something beside the cells, at once."""
+        self._known[name] = fact
+        write_whole(self.path, _lines(self._known))
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         yield from self._known["cells"].values()
 

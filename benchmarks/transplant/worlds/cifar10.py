@@ -151,12 +151,12 @@ class Cifar10(World):
             own = classes == CLASSES.index(category)
             rows = _balanced(own, size, random)
             drawn.append((augment(normalised(x[rows]), AUGMENT, random), own[rows], random))
-        with _fast():
+        with fast():
             return torch.stack([_task_loss(task, nets, shared, drawn) for task in tasks]).mean()
 
     def _validate(self, net: Net, category: str) -> float:
         samples = self.samples(category, "validation", "is")
-        with _fast():
+        with fast():
             logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
         return float(((logits[:, 0] > 0).long() == samples.y).float().mean())
 
@@ -182,7 +182,7 @@ def _task_loss(
     return F.binary_cross_entropy_with_logits(logits[:, 0], torch.cat(labels))
 
 
-def _fast() -> torch.autocast:
+def fast() -> torch.autocast:
     """bfloat16 where this processor multiplies it, else float32."""
     supported = torch.cpu._is_avx512_bf16_supported()
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=supported)
