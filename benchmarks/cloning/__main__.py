@@ -1,0 +1,110 @@
+"""Partial network cloning on digits, CIFAR-10 and MNIST: `make bench-cloning DATA=FOLDER`.
+
+Tunes the baselines of a world (on other seeds, by validation images), measures each cell of the protocol, and writes cloning.json,
+cloning.md and a plot into docs/results/. Stopped, it goes on where it was. The digits take half an hour on a core, CIFAR-10 hours.
+
+  python -m benchmarks.cloning --data ~/data              # everything whose data are there
+  python -m benchmarks.cloning --world digits             # needs no data
+  python -m benchmarks.cloning --mnist ~/mnist            # MNIST too, from its official files
+  python -m benchmarks.cloning --tune                     # only choose the baselines' rates
+  python -m benchmarks.cloning --data ~/data --quick      # a small one in minutes, into --scratch
+  python -m benchmarks.cloning --report                   # document and plot from what was measured
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.cells import Cells
+from benchmarks.cloning import tuning
+from benchmarks.cloning.dealing import Dealer
+from benchmarks.cloning.measuring import Bench, quick
+from benchmarks.cloning.protocol import KS, ROWS, SEEDS, Cell, cells
+from benchmarks.cloning.report import write
+from benchmarks.cloning.worlds import NAMES, absent, world
+from graftery.learning.loop import Progress as Step
+from graftery.spec.recipes import CloneRecipe
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+QUICK_KS = (1, 3)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "benchmarks.cloning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = os.environ.get("GRAFTERY_DATA")
+    parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of the archives; GRAFTERY_DATA")
+    parser.add_argument("--mnist", type=Path, help="folder of MNIST's four official files")
+    parser.add_argument("--world", nargs="+", choices=NAMES, help="only these worlds")
+    parser.add_argument("--k", nargs="+", type=int, choices=KS, help="only so many wanted classes")
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="only these rows, by name")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only these seeds")
+    parser.add_argument("--tune", action="store_true", help="only choose the baselines' rates and strengths")
+    parser.add_argument("--quick", action="store_true", help="short trainings, one seed: to see that it works")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the document")
+    parser.add_argument("--scratch", type=Path, default=Path(".bench"), help="decoded data and trained nets")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def wanted_cells(wanted: argparse.Namespace, name: str) -> list[Cell]:
+    """The cells of a world that were asked for, in order."""
+    seeds, ks = wanted.seeds or ([0] if wanted.quick else SEEDS), wanted.k or (QUICK_KS if wanted.quick else KS)
+    return [cell for cell in cells([name], seeds, ks) if not wanted.rows or cell.row.name in wanted.rows]
+
+
+def measure(bench: Bench, todo: list[Cell], kept: Cells) -> None:
+    """Measure these cells."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console()) as bar:
+        line, steps = bar.add_task("cells", total=len(todo)), bar.add_task("steps", total=None)
+
+        def tell(now: Step) -> None:
+            bar.update(steps, completed=now.step, total=now.steps, description=f"{now.phase}, loss {now.loss:.3f}")
+
+        bench = replace(bench, progress=tell)
+        for cell in todo:
+            bar.update(line, description=cell.key[:78])
+            where = {"world": cell.world, "k": cell.k, "row": cell.row.name, "seed": cell.seed}
+            kept.put(cell.key, {**where, **bench.measure(cell)})
+            bar.advance(line)
+            if not bar.console.is_terminal:
+                bar.console.print(f"{cell.key}: {kept.count} cells")
+
+
+def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
+    """Tune and measure what is not there yet of a world."""
+    folder = wanted.out if wanted.quick else wanted.scratch
+    bench = Bench(Dealer(world(name, wanted.data, wanted.scratch, wanted.mnist), folder / "nets" / "cloning"))
+    bench = quick(bench) if wanted.quick else bench
+    todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key)]
+    if wanted.tune or (todo and tuning.chosen(kept, name) is None):
+        tuning.tune(bench, kept, Console().print)
+    if not wanted.tune:
+        measure(replace(bench, chosen=tuning.chosen(kept, name) or {}), todo, kept)
+
+
+def main() -> None:
+    wanted = arguments()
+    if wanted.quick:
+        wanted.out = wanted.scratch / "quick"
+    kept = Cells(wanted.out / "cloning.json", "make bench-cloning DATA=FOLDER", CloneRecipe())
+    for name in () if wanted.report else wanted.world or NAMES:
+        why = absent(name, wanted.data, wanted.scratch, wanted.mnist)
+        if why is None:
+            run(name, wanted, kept)
+        else:
+            Console().print(f"{name} is skipped: {why}")
+    write(kept, wanted.out)
+    Console().print(f"written: {wanted.out / 'cloning.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A cell: a clone or a baseline learns on the local set of a seed, and is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from benchmarks.cloning.baselines import Setup, in_chunks, learned
+from benchmarks.cloning.dealing import Dealer, Problem
+from benchmarks.cloning.protocol import STEPS, TUNING_KS, TUNING_SEEDS, Cell, Row
+from benchmarks.transplant.worlds.base import Split
+from graftery.cloning import attach, clone, detach
+from graftery.cloning.judging import accuracies, logits
+from graftery.errors import Misfit, TrainingFailed
+from graftery.learning.loop import Progress
+from graftery.module import ModuleFile
+from graftery.spec.recipes import CloneRecipe
+
+UNTUNED: Mapping[str, float] = {"rate": 1e-3, "strength": 0.0}
+"""Of rows that have nothing to choose."""
+REPLAYED = 256
+"""Images whose old logits are compared bit by bit."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A world's problems, and how rows learn.
+
+    Args:
+        chosen: rate and strength of each tuned row.
+        tuning_seeds, tuning_ks: what is tuned on.
+        trials: choices of a row that are tried, at most.
+    """
+
+    dealer: Dealer
+    chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    steps: int = STEPS
+    tuning_seeds: tuple[int, ...] = TUNING_SEEDS
+    tuning_ks: tuple[int, ...] = TUNING_KS
+    trials: int | None = None
+    progress: Callable[[Progress], None] | None = None
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """The figures of a cell on test images; or `refused` and why."""
+        problem = self.dealer.problem(cell.seed, cell.k, "test")
+        start = time.perf_counter()
+        try:
+            if cell.row.kind == "clone":
+                found = cloned(problem, cell.row, self.progress)
+            else:
+                choice = self._choice(cell.row)
+                found = {**self.tried(cell.row, problem, choice), "choice": dict(choice)}
+        except (Misfit, TrainingFailed) as refusal:
+            found = {"refused": refusal.code, "why": str(refusal)}
+        seconds = time.perf_counter() - start
+        names = [problem.world.classes[at] for at in problem.wanted]
+        return {**found, "seconds": seconds, "classes": names, "threads": torch.get_num_threads()}
+
+    def _choice(self, row: Row) -> Mapping[str, float]:
+        if row.tuned:
+            return self.chosen[row.name]
+        return row.choices()[0] if row.rates else UNTUNED
+
+    def tried(self, row: Row, problem: Problem, choice: Mapping[str, float]) -> dict[str, Any]:
+        """A baseline's figures with this choice."""
+        together = self.dealer.together or problem.world.together
+        made = learned(row.name, problem, Setup(choice, together, self.steps))
+        x, y = problem.measured.x, problem.measured.y
+        assert y is not None
+        found = accuracies(in_chunks(problem.target.net, x), in_chunks(made.classify, x), y.long())
+        size = sum(weight.numel() for weight in problem.target.file.weights.values())
+        return {**found, "added": made.added / size}
+
+    def problem(self, seed: int, k: int, split: Split) -> Problem:
+        return self.dealer.problem(seed, k, split)
+
+
+def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+    """A clone's figures, and whether its target is what it was."""
+    source, target = problem.source.file, problem.target.file
+    before = target.content_digest
+    made = clone(
+        source,
+        target,
+        problem.local,
+        [problem.world.classes[at] for at in problem.wanted],
+        recipe=CloneRecipe.model_validate({**problem.recipe.model_dump(), **row.changes}),
+        evaluate_on=problem.measured,
+        source_evaluate_on=problem.source_measured,
+        progress=progress,
+    )
+    told = made.metrics
+    figures = ("original", "original_before", "wanted", "mean", "changed")
+    masked = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted")
+    return {
+        **{name: told[name] for name in (*figures, *masked)},
+        "added": told["added"]["parameters_share"],
+        "added_flops": told["added"]["flops_share"],
+        "position": told["position"]["target"],
+        "origin": told["position"]["source"],
+        "untouched": untouched(target, made.clone, before, problem),
+    }
+
+
+def untouched(target: ModuleFile, made: ModuleFile, digest: str, problem: Problem) -> bool:
+    """The target's digest after detaching is the one of before all, and its logits under the clone are the same bits."""
+    attached = attach(target, [made])
+    back = detach(attached, made.content_digest)
+    x = problem.measured.x[:REPLAYED]
+    alone, under, after = (logits(file, x) for file in (target, attached, back))
+    same = torch.equal(alone, under[:, : alone.shape[1]]) and torch.equal(alone, after)
+    return same and {target.content_digest, back.content_digest} == {digest}
+
+
+def quick(bench: Bench) -> Bench:
+    """The same in minutes: short trainings, few images to measure on, hardly any choice."""
+    recipe = CloneRecipe(localization_steps=40, healing_steps=40, steps=60, views=3)
+    world = bench.dealer.world
+    dealer = Dealer(
+        world,
+        bench.dealer.folder,
+        recipe,
+        schedule=replace(world.schedule, steps=120),
+        together=replace(world.together, steps=40),
+        most=100,
+    )
+    return Bench(dealer, steps=40, tuning_seeds=TUNING_SEEDS[:1], tuning_ks=(1,), trials=2, progress=bench.progress)

@@ -1,0 +1,280 @@
+"""The benchmark of cloning: what is dealt, what rows learn, what is chosen, what the page says. On made-up images and tiny nets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.cells import Cells
+from benchmarks.cloning import __main__ as command
+from benchmarks.cloning import tuning
+from benchmarks.cloning.baselines import Setup, fisher_of, in_chunks, learned
+from benchmarks.cloning.dealing import Dealer
+from benchmarks.cloning.goals import bullet, verdicts
+from benchmarks.cloning.measuring import Bench, cloned
+from benchmarks.cloning.protocol import CLONING, EWC, FINE, HEAD, KS, LWF, ROWS, SEEDS, TUNING_SEEDS, Cell, Row, cells
+from benchmarks.cloning.report import page, write
+from benchmarks.cloning.worlds import Digits, absent
+from benchmarks.transplant.worlds.learning import Schedule
+from graftery.data.streams import generator
+from graftery.spec.recipes import CloneRecipe
+
+ROW = {row.name: row for row in ROWS}
+BASELINES = [row for row in ROWS if row.kind != "clone"]
+RECIPE = CloneRecipe(localization_steps=2, healing_steps=2, steps=3, views=2, tolerance=1, positions=("body.2",))
+SHORT = Schedule(steps=3, batch=16)
+
+
+class Stripes(Digits):
+    """Ten classes of 8x8 images that differ in a row of pixels; every image is another one."""
+
+    def raw(self, split: str) -> tuple[Tensor, Tensor]:
+        count = {"train": 60, "validation": 4, "test": 6}[split]
+        y = torch.arange(10).repeat(count)
+        x = 0.5 * torch.randn(len(y), 1, 8, 8, generator=generator(0, split))
+        x[torch.arange(len(y)), 0, y % 8] += 2 + y[:, None] // 8
+        return x, y
+
+
+@pytest.fixture
+def dealer(tmp_path: Path) -> Dealer:
+    return Dealer(Stripes(), tmp_path / "nets", RECIPE, schedule=SHORT, together=SHORT)
+
+
+@pytest.fixture
+def bench(dealer: Dealer) -> Bench:
+    chosen = {row.name: {"rate": 1e-3, "strength": 1.0} for row in ROWS if row.tuned}
+    return Bench(dealer, chosen, steps=3, tuning_seeds=(100,), tuning_ks=(1,), trials=2)
+
+
+def test_every_cell_has_a_key_of_its_own() -> None:
+    keys = [cell.key for cell in cells(["digits", "cifar10"])]
+    assert len(set(keys)) == len(keys) == 2 * 12 * 25
+
+
+def test_nothing_is_tuned_on_seeds_that_are_reported() -> None:
+    assert not set(TUNING_SEEDS) & set(SEEDS)
+
+
+def test_rows_with_a_keep_of_their_own_are_not_the_default() -> None:
+    assert all(row.changes["keep"] != CloneRecipe().keep for row in ROWS if "keep" in row.changes)
+
+
+def test_classes_are_dealt_once_and_the_local_set_is_the_same_for_every_k(dealer: Dealer) -> None:
+    one, five = (dealer.problem(0, k, "test") for k in (1, 5))
+    assert sorted(one.source.known + one.target.known) == list(range(10))
+    assert one.wanted == five.wanted[:1]
+    assert torch.bincount(five.local.y).tolist() == [20] * 5 + [50] * 5
+    assert torch.equal(one.local.x, five.local.x[: len(one.local)])
+    assert torch.bincount(one.measured.y).tolist() == [6] * 6
+    shown = {tuple(image.tolist()) for image in five.local.x.flatten(1)}
+    assert shown <= {tuple(image.tolist()) for image in Stripes().raw("train")[0].flatten(1)}
+
+
+def test_another_seed_deals_other_classes(dealer: Dealer) -> None:
+    assert dealer.skill(0, "source").known != dealer.skill(1, "source").known
+
+
+def test_nets_are_trained_once(dealer: Dealer, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = dealer.skill(0, "target").file.content_digest
+    monkeypatch.setattr("benchmarks.cloning.dealing.train", None)
+    again = Dealer(Stripes(), dealer.folder, RECIPE).skill(0, "target").file
+    assert again.content_digest == first
+
+
+@pytest.mark.parametrize("row", BASELINES, ids=lambda row: row.name)
+def test_a_baseline_gives_old_and_new_logits_and_leaves_the_target_alone(dealer: Dealer, row: Row) -> None:
+    problem = dealer.problem(0, 2, "test")
+    before = {name: value.clone() for name, value in problem.target.net.state_dict().items()}
+    made = learned(row.name, problem, Setup({"rate": 1e-2, "strength": 1.0}, SHORT, steps=3))
+    assert in_chunks(made.classify, problem.measured.x).shape == (len(problem.measured), 7)
+    assert made.added > 0
+    now = problem.target.net.state_dict()
+    assert all(torch.equal(value, now[name]) for name, value in before.items())
+
+
+def test_the_same_seed_learns_the_same(dealer: Dealer) -> None:
+    problem, setup = dealer.problem(0, 2, "test"), Setup({"rate": 1e-2, "strength": 1.0}, SHORT, steps=3)
+    one, other = (in_chunks(learned(LWF, problem, setup).classify, problem.measured.x) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", [LWF, EWC])
+def test_what_holds_the_old_parameters_holds_them(dealer: Dealer, name: str) -> None:
+    """The stronger it holds, the nearer the old logits stay to the target's."""
+    problem = dealer.problem(0, 2, "test")
+    x, old = problem.measured.x, in_chunks(problem.target.net, problem.measured.x)
+    off = []
+    for strength in (0.0, 1e4):
+        made = learned(name, problem, Setup({"rate": 1e-3, "strength": strength}, SHORT, steps=30))
+        off.append(float((in_chunks(made.classify, x)[:, :5].softmax(1) - old.softmax(1)).abs().mean()))
+    assert off[1] < off[0]
+
+
+def test_fisher_is_the_mean_of_squared_gradients(dealer: Dealer) -> None:
+    """Of the classifier's bias, sum over c of p_c (1[j = c] - p_j)^2 = p_j (1 - p_j)."""
+    net, x = dealer.skill(0, "target").net, dealer.problem(0, 1, "test").local.x[:7]
+    p = net(x).softmax(1).detach()
+    torch.testing.assert_close(fisher_of(net, x)["classifier.bias"], (p * (1 - p)).mean(0))
+
+
+def test_a_clone_is_measured_and_its_target_is_untouched(dealer: Dealer) -> None:
+    found = cloned(dealer.problem(0, 2, "test"), ROW[CLONING], None)
+    assert found["untouched"] is True
+    assert found["position"] == "body.2"
+    assert found["mean"] == pytest.approx((found["original"] + found["wanted"]) / 2)
+    assert 0 < found["added"] < 1
+    assert {"masked_wanted", "masked_unwanted"} <= found.keys()
+
+
+def test_a_clone_that_is_refused_is_a_cell_that_says_so(bench: Bench) -> None:
+    strict = RECIPE.model_copy(update={"tolerance": 0, "keep": 0.03})
+    cell = replace(bench, dealer=replace(bench.dealer, recipe=strict)).measure(Cell("digits", 5, ROW[CLONING], 0))
+    assert cell.keys() >= {"seconds", "classes"}
+    assert ("refused" in cell) == ("mean" not in cell)
+    assert cell.get("refused", "localization_failed") == "localization_failed"
+
+
+def test_a_baseline_is_measured_with_what_was_chosen(bench: Bench) -> None:
+    cell = bench.measure(Cell("digits", 1, ROW[FINE], 0))
+    assert cell["choice"] == {"rate": 1e-3, "strength": 1.0}
+    assert cell["added"] == pytest.approx(129 / 17285, rel=0.02)
+
+
+def test_tuning_keeps_each_trial_and_takes_the_best(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cloning.json"
+    means = {0.0001: 0.4, 0.0003: 0.7, 0.001: 0.2}
+    asked: list[Any] = []
+
+    def tried(_: Bench, row: Row, problem: Any, choice: dict[str, float]) -> dict[str, float]:
+        asked.append((problem.seed, len(problem.measured) // 6))
+        return {"mean": means[choice["rate"]]}
+
+    monkeypatch.setattr(Bench, "tried", tried)
+    assert tuning.chosen(Cells(path, "", RECIPE), "digits") is None
+    tuning.tune(bench, Cells(path, "", RECIPE))
+    found = tuning.chosen(Cells(path, "", RECIPE), "digits")
+    assert found is not None
+    assert found[FINE]["rate"] == 0.0003
+    assert found[HEAD]["rate"] == 0.0003
+    assert set(asked) == {(100, 4)}
+    asked.clear()
+    tuning.tune(bench, Cells(path, "", RECIPE))
+    assert not asked
+
+
+def test_worlds_without_data_say_what_they_need(tmp_path: Path) -> None:
+    assert absent("digits", None, tmp_path, None) is None
+    assert "--data" in str(absent("cifar10", None, tmp_path, None))
+    assert "--mnist" in str(absent("mnist", None, tmp_path, tmp_path))
+
+
+def test_the_command_measures_what_is_not_there_and_writes(
+    dealer: Dealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "world", lambda *_: Stripes())
+    monkeypatch.setattr(
+        command, "quick", lambda _: Bench(dealer, steps=2, tuning_seeds=(100,), tuning_ks=(1,), trials=1)
+    )
+    asked = ["--quick", "--world", "digits", "--k", "1", "--rows", CLONING, FINE, "--scratch", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["cloning", *asked])
+    command.main()
+    kept = Cells(tmp_path / "quick/cloning.json", "", RECIPE)
+    assert [cell["row"] for cell in kept] == [CLONING, FINE]
+    assert "| **cloning** |" in (tmp_path / "quick/cloning.md").read_text()
+    monkeypatch.setattr(Bench, "measure", None)
+    command.main()
+
+
+def test_the_cells_that_are_asked_for() -> None:
+    wanted = argparse.Namespace(seeds=[3], k=None, rows=[HEAD], quick=False)
+    assert [cell.key for cell in command.wanted_cells(wanted, "digits")] == [f"digits/{k}/{HEAD}/3" for k in KS]
+
+
+def _cell(row: Row, k: int, seed: int, mean: float, changed: float) -> dict[str, Any]:
+    own = {"original": mean, "original_before": 0.98, "wanted": mean, "mean": mean, "changed": changed}
+    where = {"world": "digits", "k": k, "row": row.name, "seed": seed, "seconds": 9.0, "added": 0.1}
+    if row.kind != "clone":
+        return {**where, **own, "choice": {"rate": 1e-3, "strength": 0.0}}
+    masked = dict.fromkeys(("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted"), 0.9)
+    return {**where, **own, **masked, "added_flops": 0.2, "position": "body.2", "origin": "body.2", "untouched": True}
+
+
+def _filled(path: Path) -> Cells:
+    """Cloning 1 point above all others, with half of what these change; the last row is not measured."""
+    kept = Cells(path, "make bench-cloning DATA=FOLDER", CloneRecipe())
+    chosen = {row.name: {"rate": 1e-3, "strength": 0.0} for row in ROWS if row.tuned}
+    trials = {row.name: {"rate 0.001, strength 0": 0.95} for row in ROWS if row.tuned}
+    kept.keep("tuning", {"digits": {"chosen": chosen, "trials": trials}})
+    for cell in cells(["digits"]):
+        if cell.row is not ROWS[-1]:
+            ours = cell.row.name == CLONING
+            mean = (0.96 if ours else 0.95) + 0.001 * cell.seed * (-1) ** ours
+            kept.put(cell.key, _cell(cell.row, cell.k, cell.seed, mean, 0.02 if ours else 0.04))
+    return kept
+
+
+def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "cloning.json")
+    missing = [cell.key for cell in cells(["digits", "mnist"]) if not kept.has(cell.key)]
+    text = page(list(kept), kept.facts, [], missing)
+    assert "- yes: the mean is above every parameter-tuning baseline's for every k" in text
+    assert "- yes: at most 0.5 of what fine-tuning changes" in text
+    assert "- yes: at most 30 % more parameters (mean 10.0, most 10.0)" in text
+    assert "(100 of 100 clones)" in text
+    assert "- MNIST: nothing is measured" in text
+    assert f"- Handwritten digits of scikit-learn: {ROWS[-1].name}\n" in text
+    assert f"**{25 + 300} cells of the protocol are not measured yet**" in text
+    assert "| **cloning** | 95.8 ± 0.2 |" in text
+    assert f"| {FINE} | +0.6 (+0.2 to +1.0) |" in text
+    assert f"| {FINE} | 0.001 | - | 95.0 | 1 |" in text
+    assert "| cloning, 1 | 90.0 | 90.0 | 90.0 | 90.0 | 20.0 | body.2 (5) |" in text
+
+
+def _verdict(found: list[dict[str, Any]], what: str, world: str = "digits") -> str:
+    return next(said for each in verdicts(world, found) if what in (said := bullet(each)))
+
+
+def test_a_goal_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
+    found = list(_filled(tmp_path / "cloning.json"))
+    assert _verdict(found, "by 5 points", "cifar10").startswith("- **no**")
+    worse = [{**c, "mean": 0.97} if (c["row"], c["k"]) == (HEAD, 4) else c for c in found]
+    assert "short in 1 of 20" in _verdict(worse, "above every")
+    more = [{**c, "changed": 0.03} if (c["row"], c["k"]) == (CLONING, 4) else c for c in found]
+    assert _verdict(more, "fine-tuning changes").startswith("- **no**")
+    touched = [{**c, "untouched": False} if (c["row"], c["k"]) == (CLONING, 4) else c for c in found]
+    assert _verdict(touched, "to the bit").startswith("- **no**")
+    larger = [{**c, "added": 0.31} if (c["row"], c["k"], c["seed"]) == (CLONING, 4, 0) else c for c in found]
+    assert _verdict(larger, "30 %").startswith("- **no**")
+
+
+def test_a_goal_about_what_is_not_measured_is_not_met(tmp_path: Path) -> None:
+    found = [cell for cell in _filled(tmp_path / "cloning.json") if (cell["row"], cell["seed"]) != (EWC, 2)]
+    assert _verdict(found, "above every").startswith("- **not measured**")
+
+
+def test_a_refused_clone_is_counted_and_no_goal_hides_it(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "cloning.json")
+    where = {"world": "digits", "k": 2, "row": CLONING, "seed": 1, "seconds": 3.0}
+    kept.put(f"digits/2/{CLONING}/1", {**where, "refused": "localization_failed", "why": "too little"})
+    text = page(list(kept), kept.facts)
+    assert "(4 seeds, 1 refused)" in text
+    assert "- **no**: no clone of the default is refused (1 are" in text
+
+
+def test_the_same_cells_give_the_same_files(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "cloning.json")
+    for name in ("one", "other"):
+        write(kept, tmp_path / name)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert set(files) == {"cloning.md", "cloning.png"}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
