@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-cloning bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench-transplant: venv  ## The table on CIFAR-10, CamVid and digits (DATA=FOLDER
 
 bench-compat: venv  ## Compatible components on CIFAR-10 (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.compat $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-cloning: venv  ## Partial network cloning on digits, CIFAR-10, MNIST (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.cloning $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/results/transplant-large.* (5 minutes without a GPU)
 	$(BIN)/python -m benchmarks.transplant.large $(ARGS)
