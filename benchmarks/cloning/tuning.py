@@ -51,7 +51,7 @@ def score(bench: Bench, row: Row, choice: dict[str, float]) -> float:
         ]
     except TrainingFailed:
         return 0.0
-    return statistics.mean(values)
+    return float(statistics.mean(values))
 
 
 def label(choice: dict[str, float]) -> str:
