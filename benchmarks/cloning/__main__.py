@@ -85,10 +85,14 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
     bench = Bench(Dealer(world(name, wanted.data, wanted.scratch, wanted.mnist), folder / "nets" / "cloning"))
     bench = quick(bench) if wanted.quick else bench
     todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key)]
-    if wanted.tune or (todo and tuning.chosen(kept, name) is None):
-        tuning.tune(bench, kept, Console().print)
-    if not wanted.tune:
-        measure(replace(bench, chosen=tuning.chosen(kept, name) or {}), todo, kept)
+    if wanted.tune:
+        tuning.tune(bench, kept, tell=Console().print)
+        return
+    known = tuning.chosen(kept, name)
+    unknown = [row for row in ROWS if row.name not in known and any(cell.row is row for cell in todo)]
+    if unknown:
+        tuning.tune(bench, kept, unknown, Console().print)
+    measure(replace(bench, chosen=tuning.chosen(kept, name)), todo, kept)
 
 
 def main() -> None:

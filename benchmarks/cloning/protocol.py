@@ -74,8 +74,8 @@ def _keeps(default: float) -> tuple[Row, ...]:
 ROWS = (
     Row(CLONING, "clone"),
     Row(FINE, "tuning", rates=RATES),
-    Row(LWF, "tuning", rates=RATES, strengths=(1.0, 3.0, 10.0)),
-    Row(EWC, "tuning", rates=RATES, strengths=(100.0, 3000.0, 100_000.0)),
+    Row(LWF, "tuning", rates=RATES, strengths=(0.3, 1.0, 3.0, 10.0)),
+    Row(EWC, "tuning", rates=RATES, strengths=(3.0, 100.0, 3000.0, 100_000.0)),
     Row(HEAD, "tuning", rates=LAYER_RATES),
     Row(ENSEMBLE, "two nets", rates=(0.05,)),
     Row(LINEAR, "two nets", rates=LAYER_RATES),

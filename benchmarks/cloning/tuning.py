@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.cells import Cells
@@ -15,18 +15,20 @@ FACT = "tuning"
 """The name of what is kept: by world, `trials` (the mean of original and wanted accuracy of each choice) and `chosen`."""
 
 
-def chosen(kept: Cells, world: str) -> dict[str, dict[str, float]] | None:
-    """What was chosen for a world; None: not all of it yet."""
+def chosen(kept: Cells, world: str) -> dict[str, dict[str, float]]:
+    """What was chosen for a world so far, by row."""
     found: dict[str, dict[str, float]] = kept.facts.get(FACT, {}).get(world, {}).get("chosen", {})
-    return found if all(row.name in found for row in ROWS if row.tuned) else None
+    return found
 
 
-def tune(bench: Bench, kept: Cells, tell: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, float]]:
-    """Try every choice of every tuned row that was not tried yet, keep each at once, and what is best."""
+def tune(
+    bench: Bench, kept: Cells, rows: Sequence[Row] = ROWS, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, float]]:
+    """Try every choice of these rows that was not tried yet, keep each at once, and what is best."""
     world = bench.dealer.world.name
     known = kept.facts.get(FACT, {})
     found: dict[str, Any] = known.get(world, {"trials": {}, "chosen": {}})
-    for row in ROWS:
+    for row in rows:
         if not row.tuned:
             continue
         trials = found["trials"].setdefault(row.name, {})

@@ -160,10 +160,9 @@ def test_tuning_keeps_each_trial_and_takes_the_best(
         return {"mean": means[choice["rate"]]}
 
     monkeypatch.setattr(Bench, "tried", tried)
-    assert tuning.chosen(Cells(path, "", RECIPE), "digits") is None
+    assert not tuning.chosen(Cells(path, "", RECIPE), "digits")
     tuning.tune(bench, Cells(path, "", RECIPE))
     found = tuning.chosen(Cells(path, "", RECIPE), "digits")
-    assert found is not None
     assert found[FINE]["rate"] == 0.0003
     assert found[HEAD]["rate"] == 0.0003
     assert set(asked) == {(100, 4)}
@@ -190,6 +189,7 @@ def test_the_command_measures_what_is_not_there_and_writes(
     command.main()
     kept = Cells(tmp_path / "quick/cloning.json", "", RECIPE)
     assert [cell["row"] for cell in kept] == [CLONING, FINE]
+    assert set(tuning.chosen(kept, "digits")) == {FINE}
     assert "| **cloning** |" in (tmp_path / "quick/cloning.md").read_text()
     monkeypatch.setattr(Bench, "measure", None)
     command.main()
