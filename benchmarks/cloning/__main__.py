@@ -32,7 +32,7 @@ from graftery.learning.loop import Progress as Step
 from graftery.spec.recipes import CloneRecipe
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-QUICK_KS = (1, 3)
+QUICK_KS = (2,)
 
 
 def arguments() -> argparse.Namespace:
@@ -99,7 +99,8 @@ def main() -> None:
     wanted = arguments()
     if wanted.quick:
         wanted.out = wanted.scratch / "quick"
-    kept = Cells(wanted.out / "cloning.json", "make bench-cloning DATA=FOLDER", CloneRecipe())
+    said = "make bench-cloning DATA=FOLDER" + (" ARGS=--quick" if wanted.quick else "")
+    kept = Cells(wanted.out / "cloning.json", said, CloneRecipe())
     for name in () if wanted.report else wanted.world or NAMES:
         why = absent(name, wanted.data, wanted.scratch, wanted.mnist)
         if why is None:

@@ -21,7 +21,7 @@ class Verdict:
 
 
 def bullet(verdict: Verdict) -> str:
-    said = {True: "yes", False: "**no**", None: "**not measured**"}[verdict.holds]
+    said = {True: "yes", False: "**no**", None: "**not measured in full**"}[verdict.holds]
     return f"- {said}: {verdict.what}"
 
 
@@ -41,11 +41,22 @@ def verdicts(world: str, ours: Found) -> Iterator[Verdict]:
 
 def _means(ours: Found, row: str, figure: str) -> dict[int, float] | None:
     """By k; None where a cell of the row is missing."""
-    of = [cell for cell in ours if cell["row"] == row]
-    if {(cell["k"], cell["seed"]) for cell in of} < {(k, seed) for k in KS for seed in SEEDS}:
+    if not _whole(ours, row):
         return None
+    of = [cell for cell in ours if cell["row"] == row]
     values = {k: [100 * cell[figure] for cell in of if cell["k"] == k and figure in cell] for k in KS}
     return {k: statistics.mean(value) for k, value in values.items() if value}
+
+
+def _whole(ours: Found, row: str) -> bool:
+    """Whether all cells of a row are there."""
+    there = {(cell["k"], cell["seed"]) for cell in ours if cell["row"] == row}
+    return there >= {(k, seed) for k in KS for seed in SEEDS}
+
+
+def _so_far(ours: Found, holds: bool) -> bool | None:
+    """A bar that every clone of the default has to meet: one that misses it is enough, one that meets it is not."""
+    return holds if not holds or _whole(ours, CLONING) else None
 
 
 def _above(ours: Found, points: float) -> Verdict:
@@ -79,12 +90,11 @@ def _added(ours: Found) -> Verdict:
     shares = [100 * cell["added"] for cell in ours if cell["row"] == CLONING and "added" in cell]
     if not shares:
         return Verdict(None, what)
-    return Verdict(
-        max(shares) <= 100 * ADDED_SHARE, f"{what} (mean {statistics.mean(shares):.1f}, most {max(shares):.1f})"
-    )
+    told = f"{what} (mean {statistics.mean(shares):.1f}, most {max(shares):.1f})"
+    return Verdict(_so_far(ours, max(shares) <= 100 * ADDED_SHARE), told)
 
 
 def _untouched(ours: Found) -> Verdict:
     what = "the target is to the bit what it was, under each clone and after it is taken out"
     told = [cell["untouched"] for cell in ours if "untouched" in cell]
-    return Verdict(all(told) if told else None, f"{what} ({sum(told)} of {len(told)} clones)")
+    return Verdict(_so_far(ours, all(told)), f"{what} ({sum(told)} of {len(told)} clones)")

@@ -126,7 +126,7 @@ def _by_k(ours: Found, figure: str) -> str:
 def _figure(of: Found, figure: str) -> str:
     """Mean and spread, with how many seeds where that is not all of them."""
     values, refused = [100 * cell[figure] for cell in of if figure in cell], sum("refused" in cell for cell in of)
-    notes = [f"{len(values)} seeds"] if values and len(values) < len(SEEDS) else []
+    notes = [f"{len(values)} of {len(SEEDS)} seeds"] if values and len(values) < len(SEEDS) else []
     notes += [f"{refused} refused"] if refused else []
     if not of:
         return "not measured"

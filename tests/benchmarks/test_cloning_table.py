@@ -259,7 +259,11 @@ def test_a_goal_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_goal_about_what_is_not_measured_is_not_met(tmp_path: Path) -> None:
     found = [cell for cell in _filled(tmp_path / "cloning.json") if (cell["row"], cell["seed"]) != (EWC, 2)]
-    assert _verdict(found, "above every").startswith("- **not measured**")
+    assert _verdict(found, "above every").startswith("- **not measured in full**")
+    some = [cell for cell in found if (cell["row"], cell["seed"]) != (CLONING, 2)]
+    assert _verdict(some, "30 %").startswith("- **not measured in full**")
+    assert _verdict(some, "to the bit").startswith("- **not measured in full**")
+    assert _verdict([{**cell, "untouched": False} for cell in some], "to the bit").startswith("- **no**")
 
 
 def test_a_refused_clone_is_counted_and_no_goal_hides_it(tmp_path: Path) -> None:
@@ -267,7 +271,7 @@ def test_a_refused_clone_is_counted_and_no_goal_hides_it(tmp_path: Path) -> None
     where = {"world": "digits", "k": 2, "row": CLONING, "seed": 1, "seconds": 3.0}
     kept.put(f"digits/2/{CLONING}/1", {**where, "refused": "localization_failed", "why": "too little"})
     text = page(list(kept), kept.facts)
-    assert "(4 seeds, 1 refused)" in text
+    assert "(4 of 5 seeds, 1 refused)" in text
     assert "- **no**: no clone of the default is refused (1 are" in text
 
 
