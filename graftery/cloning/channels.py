@@ -142,11 +142,6 @@ class Channels:
                 layers.setdefault(layer, []).append(root)
         return layers
 
-    def is_pinned(self, flow: Flow) -> bool:
-        """Whether one of these channels has to stay."""
-        stays = {self.root(atom) for atom in self._pinned}
-        return any(self.root(atom) in stays for atom in flow.atoms)
-
     def index(self, atoms: Atoms, gone: frozenset[int]) -> Tensor:
         """Positions of what stays when the units with these roots go."""
         return torch.tensor([at for at, atom in enumerate(atoms) if self.root(atom) not in gone], dtype=torch.int64)

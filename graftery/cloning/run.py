@@ -179,7 +179,7 @@ class _Run:
     def _check_kept(self, made: Localized, shown: Local) -> None:
         truth = torch.tensor(self.indices)[shown.y - self.local.known]
         before, after = (
-            (outputs(net, shown.x, self.device).argmax(1) == truth).float().mean().item()
+            (outputs(net, shown.x, self.device).argmax(1).cpu() == truth).float().mean().item()
             for net in (self.source, made.whole)
         )
         if before - after > self.recipe.tolerance:
