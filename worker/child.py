@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import structlog
 
@@ -22,6 +22,9 @@ from registry.lifeline import tie
 from registry.logs import configure
 from registry.settings import Settings
 from worker.reports import Advanced, Done, Failed, Line, Order, Ready, Saved
+
+if TYPE_CHECKING:
+    from graftery.learning.checkpoint import Checkpoint
 
 # Kind of job to the module whose `run(order, reporter)` does it. Loaded before the first order: that is what is warm.
 RUNNERS: Mapping[str, str] = {"transplant": "worker.transplanting", "clone": "worker.cloning"}
@@ -53,6 +56,12 @@ class Reporter:
             return
         self._last = (data.get("phase"), now)
         self.send(Advanced(data=dict(data)))
+
+    def keep(self, state: Checkpoint, scratch: str) -> None:
+        """Write a checkpoint into the job's folder, and hand it over."""
+        path = Path(scratch) / f"{state.phase}-{state.step}.safetensors"
+        state.save(path)
+        self.saved(state.step, path)
 
     def saved(self, step: int, path: Path) -> None:
         """Hand a checkpoint over."""

@@ -23,12 +23,6 @@ from worker.reports import FileOf, Order
 
 def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     """Make the clone that the order asks for; the result is what `worker.clones` makes rows of."""
-
-    def save(state: Checkpoint) -> None:
-        path = Path(order.scratch) / f"stage-{state.step}.safetensors"
-        state.save(path)
-        reporter.saved(state.step, path)
-
     device = use(order.device, order.threads)
     certifier = Certifier(order, device, reporter)
     try:
@@ -43,7 +37,7 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             source_evaluate_on=_samples(order, "source_evaluate_on"),
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
-            checkpoint=save,
+            checkpoint=lambda state: reporter.keep(state, order.scratch),
             resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
         path = Path(order.scratch) / "clone.safetensors"

@@ -21,12 +21,6 @@ from worker.reports import FileOf, Order
 
 def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     """Learn the adapter that the order asks for; the result is what `worker.publish` makes rows of."""
-
-    def save(state: Checkpoint) -> None:
-        path = Path(order.scratch) / f"{state.phase}-{state.step}.safetensors"
-        state.save(path)
-        reporter.saved(state.step, path)
-
     device = use(order.device, order.threads)
     certifier = Certifier(order, device, reporter)
     try:
@@ -41,7 +35,7 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             recipe=TransplantRecipe.model_validate(order.recipe),
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
-            checkpoint=save,
+            checkpoint=lambda state: reporter.keep(state, order.scratch),
             checkpoint_s=order.checkpoint_s,
             resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )

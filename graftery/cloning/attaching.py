@@ -18,6 +18,7 @@ from graftery.cloning.reading import LINEAR
 from graftery.cloning.taps import last_features, value_spec
 from graftery.errors import Misfit
 from graftery.module import ModuleFile
+from graftery.module.check import CLONE_OLD
 from graftery.module.graph import INPUT, Graph, Node, renumbered
 from graftery.module.joining import prefixed
 from graftery.module.probes import PROBE_X, with_probe
@@ -25,8 +26,6 @@ from graftery.spec.cloning import classes_of, only_output
 from graftery.spec.fit import fits, say
 from graftery.spec.manifest import Parent
 
-OLD = "clone.old"
-"""The clone's tensor [k, D]: what its logits get of the target's last features."""
 TARGET, LAST = "_target", "_target.last"
 """Layer paths in a net with clones: the target's own logits, and its last step. Those of each clone follow, clone by clone."""
 SHORT = 12
@@ -95,7 +94,7 @@ def opened(file: ModuleFile) -> tuple[ModuleFile, list[Fragment]]:
     at = {node.id: index for index, node in enumerate(graph.nodes)}
     bounds = [at[names[LAST]] + 1, *(at[names[_called(digest)]] + 1 for digest in digests)]
     pieces = [graph.nodes[a:b] for a, b in pairwise(bounds)]
-    sizes = [len(file.weights[f"{_called(digest)}.{OLD}"]) for digest in digests]
+    sizes = [len(file.weights[f"{_called(digest)}.{CLONE_OLD}"]) for digest in digests]
     named = list(classes_of(file.manifest))
     starts = [len(named) - sum(sizes[index:]) for index in range(len(sizes) + 1)]
     inside = [
@@ -129,7 +128,7 @@ def _fragment(target: ModuleFile, inside: Sequence[Fragment], clone: ModuleFile)
     spec = _checked(target, inside, clone)
     prefix = _called(clone.content_digest)
     graph, weights = prefixed(prefix, clone)
-    position, old = target.graph.names[spec], f"{prefix}.{OLD}"
+    position, old = target.graph.names[spec], f"{prefix}.{CLONE_OLD}"
     nodes = [node.mapped(lambda ref: {"v": position if ref == INPUT else ref}) for node in graph.nodes]
     ((_, own),) = graph.outputs.items()
     seen, end = f"{prefix}.seen", f"{prefix}.logits"
@@ -138,7 +137,7 @@ def _fragment(target: ModuleFile, inside: Sequence[Fragment], clone: ModuleFile)
         Node("aten.add.Tensor", end, ({"v": own}, {"v": seen})),
     )
     names = {**graph.names, prefix: end}
-    tensors = {**weights, old: clone.extras[OLD]}
+    tensors = {**weights, old: clone.extras[CLONE_OLD]}
     return Fragment(clone.content_digest, classes_of_clone(clone), (*nodes, *joined), tensors, names, end)
 
 
@@ -168,13 +167,13 @@ def _checked(target: ModuleFile, inside: Sequence[Fragment], clone: ModuleFile) 
         raise Misfit(f"the network has the class {sorted(known)[0]!r} already", code="class_known")
     if spec.position not in target.graph.names:
         raise Misfit(f"the target has no layer {spec.position!r}", code="position_invalid")
-    features, old = value_spec(target, target.graph.names[spec.position]), clone.extras.get(OLD)
+    features, old = value_spec(target, target.graph.names[spec.position]), clone.extras.get(CLONE_OLD)
     if not fits(features, clone.manifest.input):
         raise Misfit(f"the clone reads {say(clone.manifest.input)}, the layer {spec.position!r} gives {say(features)}")
     width = value_spec(target, last_features(target)).shape[-1]
     if old is None or tuple(old.shape) != (len(classes), width):
         said = "none" if old is None else str(list(old.shape))
-        raise Misfit(f"the clone's tensor {OLD} is {said}, it has to be [{len(classes)}, {width}]")
+        raise Misfit(f"the clone's tensor {CLONE_OLD} is {said}, it has to be [{len(classes)}, {width}]")
     return spec.position
 
 

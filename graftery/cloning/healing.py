@@ -14,6 +14,7 @@ from torch import Tensor
 from graftery.cloning.local import Balanced, Local
 from graftery.cloning.localization import collapsed, divergence, restated
 from graftery.cloning.stages import Stages
+from graftery.cloning.taps import outputs
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
@@ -21,8 +22,6 @@ from graftery.module.probes import PROBE_X, with_probe
 from graftery.nn.statistics import on_batch
 from graftery.spec.recipes import CloneRecipe
 
-CHUNK = 256
-"""Images that go through the source at once."""
 BATCH_NORM = "aten.batch_norm.default"
 
 
@@ -52,12 +51,11 @@ def healed(
     """
     if not recipe.healing_steps:
         return masked
-    net, whole, names = masked.net().to(device), source.net().to(device), buffer_names(masked.graph)
+    net, names = masked.net().to(device), buffer_names(masked.graph)
     learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in _learnable(masked)}
     chosen = torch.tensor(list(wanted), device=device)
     x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
-    with torch.no_grad():
-        said = collapsed(torch.cat([whole(chunk) for chunk in torch.split(x, CHUNK)]), chosen)
+    said = collapsed(outputs(source, x, device), chosen)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("heal", step).to(device)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from graftery.cloning.attaching import OLD
 from graftery.cloning.local import UNKNOWN, Balanced, Local
 from graftery.cloning.slicing import end_weights
 from graftery.cloning.stages import Stages
@@ -27,6 +26,7 @@ from graftery.learning.loop import Phase
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile, trace
 from graftery.module.build import buffer_names
+from graftery.module.check import CLONE_OLD
 from graftery.module.joining import join
 from graftery.nn.adapters import Adapter, Shape, alike
 from graftery.nn.crossings import crossing
@@ -211,4 +211,4 @@ def as_clone(extension: Extension, clone: ModuleFile, seen: Seen) -> ModuleFile:
     folded = {weight: end[extension.weight_name], bias: end[extension.bias_name]}
     after = replace(clone, weights={**clone.weights, **folded})
     made = join({"adapter": before, "part": after})
-    return replace(made, extras={**made.extras, OLD: extension.old.detach().cpu()})
+    return replace(made, extras={**made.extras, CLONE_OLD: extension.old.detach().cpu()})

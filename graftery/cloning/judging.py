@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from graftery.cloning.attaching import attach
+from graftery.cloning.taps import outputs
 from graftery.data.samples import SampleSet
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X
 from graftery.module.shapes import survey
 from graftery.spec.limits import Limits
-
-CHUNK = 256
 
 
 def judge(
@@ -98,10 +97,8 @@ def added(target: ModuleFile, attached: ModuleFile) -> dict[str, float]:
 
 
 def logits(file: ModuleFile, x: Tensor) -> Tensor:
-    """The one output of a net, [n, K]."""
-    net = file.net()
-    with torch.no_grad():
-        return torch.cat([net(chunk) for chunk in torch.split(x.float(), CHUNK)])
+    """The one output of a net, [n, K], on the CPU."""
+    return outputs(file, x.float(), torch.device("cpu"))
 
 
 def _mean(values: Tensor) -> float | None:

@@ -19,7 +19,9 @@ from graftery.module.opset import Operator, Returns, operators
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import Manifest, TensorSpec
 
-EXTRA_PREFIXES = ("probe.", "sketch.", "group.", "clone.old")
+CLONE_OLD = "clone.old"
+"""A clone's tensor [k, D]: what its logits get of the target's last features."""
+EXTRA_PREFIXES = ("probe.", "sketch.", "group.", CLONE_OLD)
 OUTPUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 _ID = re.compile(r"v\d{1,6}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graftery.errors import ModuleFileError, ShapesRefused, WeightsRefused, first_line
-from graftery.module.check import shape_text
+from graftery.module.check import CLONE_OLD, shape_text
 from graftery.module.derivatives import Derivatives, close, derivatives, seeded
 from graftery.module.file import ModuleFile
 from graftery.module.meaning import check_meaning
@@ -24,8 +24,6 @@ from graftery.spec.manifest import Facts, Manifest, TensorSpec
 PROBE_TOLERANCE = 1e-3
 MIXING_TOLERANCE = 1e-4
 _BLOCK = 2**22
-CLONE_OLD = "clone.old"
-"""[k, D]: `graftery.cloning.attaching.OLD`, which this floor does not see."""
 
 
 def verify(path: str | os.PathLike[str], limits: Limits = Limits()) -> Facts:  # noqa: B008

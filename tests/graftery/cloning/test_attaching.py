@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from graftery.cloning import attach, detach
-from graftery.cloning.attaching import OLD, opened
+from graftery.cloning.attaching import opened
 from graftery.errors import Misfit
 from graftery.module import ModuleFile, cut, trace, verify
+from graftery.module.check import CLONE_OLD as OLD
 from graftery.spec.manifest import CloneSpec, OutputMeaning
 from tests.support import skills
 

@@ -113,18 +113,7 @@ def test_it_is_near_what_a_transplant_takes() -> None:
 
 def test_a_clones_memory_grows_with_images_views_and_the_source() -> None:
     def facts(values: int | None, parameters: int = 1000) -> Facts:
-        spec = TensorSpec(dtype="float32", shape=("N", 3))
-        return Facts(
-            input=spec,
-            outputs={"is": spec},
-            parameters=parameters,
-            flops_per_sample=1,
-            elements_per_sample=values,
-            largest_per_sample=values,
-            nodes=1,
-            operators=(),
-            content_digest="0" * 64,
-        )
+        return _facts(parameters, values, values)
 
     source, target, recipe = [facts(10_000), facts(5_000)], [facts(20_000)], CloneRecipe()
     least = estimate_clone(source, target, 100, recipe)
