@@ -36,7 +36,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], Rights], ...] = (
     ("GET HEAD POST PUT PATCH DELETE", re.compile(r"/v1/(keys|audit|collect)(/.*)?"), RULE),
     ("GET HEAD", re.compile(r"/v1/.*|/metrics"), LOOK),
     ("OPTIONS", re.compile(r"/v1/uploads"), LOOK),
-    ("POST", re.compile(r"/v1/(transplants|clones|jobs/.*)"), JOBS),
+    ("POST", re.compile(r"/v1/(transplants|clones|jobs/.*|generic/[^/]+/(grow|consolidate))"), JOBS),
     ("POST PUT PATCH DELETE", re.compile(r"/v1/.*"), CHANGE),
 )
 

@@ -22,6 +22,7 @@ from app.routes import (
     aliases,
     certificates,
     clones,
+    generic,
     health,
     jobs,
     modules,
@@ -39,7 +40,20 @@ from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
 
-ROUTERS = (modules, versions, certificates, aliases, teachers, samples, uploads, networks, clones, jobs, access)
+ROUTERS = (
+    modules,
+    versions,
+    certificates,
+    aliases,
+    teachers,
+    samples,
+    uploads,
+    networks,
+    clones,
+    generic,
+    jobs,
+    access,
+)
 
 
 class App(FastAPI):

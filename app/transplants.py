@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -51,19 +52,27 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
     return Planned(parts, recipe)
 
 
-def submit(session: Session, request: TransplantRequest, planned: Planned) -> Job:
-    """Queue the job of a request as it was planned."""
+def submit(
+    session: Session, request: TransplantRequest, planned: Planned, generic: Mapping[str, Any] | None = None
+) -> Job:
+    """Queue the job of a request as it was planned.
+
+    Args:
+        generic: the cell that it is for (`registry.generics.settle`).
+    """
+    asked = request.model_dump(mode="json", exclude_none=True)
     return jobs.submit(
         session,
         kind="transplant",
-        request=request.model_dump(mode="json", exclude_none=True),
+        request=asked if generic is None else {**asked, "generic": dict(generic)},
         pinned={role: version.pin for role, version in planned.parts.items()},
         recipe=json_of(planned.recipe),
-        memory_bytes=_memory(planned),
+        memory_bytes=memory(planned),
     )
 
 
-def _memory(planned: Planned) -> int | None:
+def memory(planned: Planned) -> int | None:
+    """About what it takes of its device, in bytes; None: that is not known of its modules."""
     nets = {
         role: facts_of(planned.parts[role]) for role in ("category", "task", "teacher_task") if role in planned.parts
     }
@@ -134,13 +143,17 @@ def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version
         if isinstance(ref, str)
     }
     if "teacher_task" not in parts:
-        found = _teacher_task(session, parts["category"], parts["task"], request.recipe)
+        found = teacher_task_of(session, parts["category"], parts["task"], request.recipe)
         parts.update({} if found is None else {"teacher_task": found})
     return parts
 
 
-def _teacher_task(session: Session, category: Version, task: Version, recipe: TransplantRecipe) -> Version | None:
-    """gT: of the task modules that were cut from the category's own teacher, the one with the task's output."""
+def teacher_task_of(session: Session, category: Version, task: Version, recipe: TransplantRecipe) -> Version | None:
+    """gT: of the task modules that were cut from the category's own teacher, the one with the task's output; None: nothing is known.
+
+    Raises:
+        Conflict: it has not that task, or several.
+    """
     there = catalogue.teacher_tasks(session, category)
     wanted = output_name(task)
     found = [each for each in there if output_name(each) == wanted]

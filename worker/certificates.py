@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from graftery.errors import StoreError
 from graftery.spec.certificate import DeviceClass, Replayed
-from registry import catalogue, jobs
+from registry import catalogue, generics, jobs
 from registry.models import Version
 from registry.store import Blob, Store
 from worker.bench import Bench
@@ -21,10 +21,15 @@ from worker.reports import FileOf, SharedNetwork, Sharing
 log = structlog.get_logger("graftery.worker")
 
 
-def sharing(bench: Bench, digests: Collection[str]) -> Sharing:
-    """The networks of which a module has one of the digests, with their modules and records as local files."""
+def sharing(bench: Bench, digests: Collection[str], generic: Mapping[str, Any] | None = None) -> Sharing:
+    """The networks of which a module has one of the digests, with their modules and records as local files.
+
+    Args:
+        generic: the generic network that the job is for: all its cells are certified, those that share nothing too.
+    """
     with bench.database.read() as session:
-        found = catalogue.sharing(session, digests, bench.settings.certify_networks)
+        also = [] if generic is None else generics.cells_of(session, generic["name"])
+        found = catalogue.sharing(session, digests, bench.settings.certify_networks, also)
         wanted = {version: _digests(session, version) for version in found.networks}
     networks = (
         SharedNetwork(

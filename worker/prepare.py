@@ -50,7 +50,7 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         threads=bench.settings.threads,
         checkpoint_s=bench.settings.checkpoint_s,
         limits=bench.settings.limits,
-        sharing=sharing(bench, {digests[role] for role in _SHARED if role in digests}),
+        sharing=sharing(bench, {digests[role] for role in _SHARED if role in digests}, claim.request.get("generic")),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from graftery.spec.manifest import NetworkParts, Role
-from registry import catalogue, jobs
+from registry import catalogue, generics, jobs
 from registry.db import Database
 from registry.models import Version
 from registry.store import Blob, Store
@@ -41,13 +41,17 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
     with database.read() as session:
         pinned = pinned_of(session, claim)
     network_bytes = store.put_bytes(catalogue.compose_document(_parts(pinned, adapter_bytes.digest)))
+    cell = claim.request.get("generic")
     with database.transaction() as session:
+        generics.lock(session, cell)
         pinned = pinned_of(session, claim)
         adapter = _publish_adapter(session, claim, made, adapter_bytes, pinned)
         network = _publish_network(session, claim, made, network_bytes, {**pinned, "adapter": adapter})
         certificate = certified.keep(session, claim, network)
         result = {"network": network.ref, "adapter": adapter.ref, "metrics": made["metrics"], "labels": made["labels"]}
         result["certificate"] = certificate
+        if cell is not None:
+            result["generic"] = generics.settle(session, claim.id, cell, network)
         if not jobs.finish(session, claim.id, claim.attempt, {**result, "seconds": round(seconds, 2)}):
             raise Overtaken(claim.id)
     shout(certificate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, get_args
@@ -58,15 +58,20 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def wake(work: Work, rows: Iterable[Job]) -> None:
+    """Wake a worker for each job after the commit."""
+    work.after_commit += [partial(queue.wake, work.service.settings, row.id) for row in rows]
+
+
 def accepted(work: Work, row: Job, out: JobOut | None = None) -> Response:
-    """202 with the job (as `out` tells it) and where to find it; a worker is woken after the commit."""
-    work.after_commit.append(partial(queue.wake, work.service.settings, row.id))
+    """202 with the job (as `out` tells it) and where to find it."""
+    wake(work, [row])
     return work.answer(out or jobs.job_out(row), status=202, location=f"/v1/jobs/{row.id}")
 
 
 def accepted_all(work: Work, rows: list[Job], out: TransplantsOut) -> Response:
     """`accepted`, for the jobs of one request: the list of just these is where to find them."""
-    work.after_commit += [partial(queue.wake, work.service.settings, row.id) for row in rows]
+    wake(work, rows)
     return work.answer(out, status=202, location=f"/v1/jobs?{urlencode([('id', row.id) for row in rows])}")
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from graftery.spec.names import DIGEST_PATTERN
 
 FileKind = Literal["category", "task", "adapter", "teacher", "group", "clone"]
-Kind = Literal[FileKind, "network", "samples"]
+Kind = Literal[FileKind, "network", "samples", "generic"]
 FILE_KINDS: tuple[Kind, ...] = get_args(FileKind)
 Semantics = Literal["feature", "classification", "segmentation", "regression"]
 Role = Literal[

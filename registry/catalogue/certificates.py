@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from graftery.spec.certificate import CertificateOut, DeviceClass, ProbesOut, Replayed, ReplayOut
@@ -25,12 +25,16 @@ class Sharing(NamedTuple):
     left_out: int
 
 
-def sharing(session: Session, digests: Collection[str], limit: int) -> Sharing:
-    """The networks, but for the yanked ones, of which a module has one of these digests, whatever its name."""
+def sharing(session: Session, digests: Collection[str], limit: int, also: Collection[int] = ()) -> Sharing:
+    """The networks, but for the yanked ones, of which a module has one of these digests, whatever its name.
+
+    Args:
+        also: ids of networks to be among them.
+    """
     part = aliased(Version)
     made = select(Edge.child_id).join(part, part.id == Edge.parent_id).where(part.digest.in_(digests))
     query = select(Version).join(Module).where(Module.kind == "network", Version.yanked_at.is_(None))
-    query = query.where(Version.id.in_(made))
+    query = query.where(or_(Version.id.in_(made), Version.id.in_(also)))
     found = session.scalar(select(func.count()).select_from(query.subquery())) or 0
     networks = list(session.scalars(query.order_by(Version.id.desc()).limit(limit)))
     return Sharing(networks, found - len(networks))

@@ -1,4 +1,4 @@
-"""What queued and running jobs need: a version that is pinned by one cannot be deleted."""
+"""What jobs and generic networks need: a version that is pinned by a queued or running job, or is in such a network, cannot be deleted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry.models import JobPin
+from registry.models import GenericCell, GenericMember, JobPin, Module
 
 
 def pin(session: Session, job_id: str, version_ids: Iterable[int]) -> None:
@@ -25,3 +25,11 @@ def pinning(session: Session, version_ids: Collection[int]) -> list[str]:
     """The jobs that need one of the versions."""
     query = select(JobPin.job_id).where(JobPin.version_id.in_(version_ids)).distinct()
     return list(session.scalars(query.order_by(JobPin.job_id)))
+
+
+def in_generics(session: Session, version_ids: Collection[int]) -> list[str]:
+    """The generic networks that have one of the versions, as a row, a column or a cell."""
+    member = select(GenericMember.generic_id).where(GenericMember.version_id.in_(version_ids))
+    cell = select(GenericCell.generic_id).where(GenericCell.version_id.in_(version_ids))
+    query = select(Module.name).where(Module.id.in_(member.union(cell))).order_by(Module.name)
+    return list(session.scalars(query))

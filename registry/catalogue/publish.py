@@ -116,7 +116,7 @@ def publish(
     """
     caller.check_name(check_name(name))
     blobs.touch(session, blob)
-    module = _take_name(session, name, kind)
+    module = take_name(session, name, kind)
     described = description is not None and description != module.description
     if description is not None:
         module.description = description
@@ -149,7 +149,7 @@ def publish(
     return version, True
 
 
-def _take_name(session: Session, name: str, kind: Kind) -> Module:
+def take_name(session: Session, name: str, kind: Kind) -> Module:
     """The name's row, made if need be, and locked."""
     values = {"name": name, "kind": kind}
     session.execute(blobs.upsert(session, Module).values(**values).on_conflict_do_nothing(index_elements=["name"]))

@@ -11,7 +11,7 @@ from graftery.errors import Conflict, GrafteryError
 from graftery.spec.names import parse_reference
 from registry.access import audit, caller
 from registry.catalogue.find import DEFAULT, changed, find_module, recount, resolve
-from registry.catalogue.pins import pinning
+from registry.catalogue.pins import in_generics, pinning
 from registry.clock import now
 from registry.models import Alias, Edge, Module, Version
 
@@ -96,7 +96,11 @@ def _dependents(session: Session, version_ids: Collection[int]) -> list[str]:
     """What was made of the versions, apart from themselves, and the jobs that need them."""
     made = select(Edge.child_id).where(Edge.parent_id.in_(version_ids), Edge.child_id.not_in(version_ids))
     children = session.scalars(select(Version).where(Version.id.in_(made)).order_by(Version.id))
-    return [*(child.ref for child in children), *(f"job {job_id}" for job_id in pinning(session, version_ids))]
+    return [
+        *(child.ref for child in children),
+        *(f"generic network {each}" for each in in_generics(session, version_ids)),
+        *(f"job {job_id}" for job_id in pinning(session, version_ids)),
+    ]
 
 
 def _refuse_dependents(what: str, dependents: list[str]) -> None:

@@ -14,6 +14,7 @@ from registry.jobs.asking import (
     request_cancel,
     retry,
     submit,
+    usual_seconds,
 )
 from registry.jobs.rows import get
 from registry.jobs.working import (
@@ -58,4 +59,5 @@ __all__ = [
     "requeue",
     "retry",
     "submit",
+    "usual_seconds",
 ]

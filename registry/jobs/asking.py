@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict
@@ -16,7 +17,7 @@ from registry.access import audit, caller
 from registry.catalogue import pins
 from registry.catalogue.find import resolve
 from registry.jobs.rows import end, get, locked, write_event
-from registry.models import Job, JobEventRow
+from registry.models import GenericCell, Job, JobEventRow
 from registry.pages import clamp, cut, moment, read_cursor
 
 # A statement takes so many values: PostgreSQL 65535, SQLite fewer.
@@ -153,7 +154,7 @@ def retry(session: Session, job_id: str) -> Job:
         raise Conflict(
             f"Job {job_id} is {job.state}", code="job_state", hint="only failed and cancelled jobs can be retried"
         )
-    return submit(
+    again = submit(
         session,
         kind=job.kind,  # type: ignore[arg-type]
         request=job.request,
@@ -163,6 +164,9 @@ def retry(session: Session, job_id: str) -> Job:
         memory_bytes=job.memory_bytes,
         retry_of=job.id,
     )
+    # Where a cell of a generic network waits for the old one, it waits for this one now.
+    session.execute(update(GenericCell).where(GenericCell.job_id == job.id).values(job_id=again.id))
+    return again
 
 
 def numbers_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
@@ -172,6 +176,14 @@ def numbers_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
         query = select(Job.id, Job.last_seq).where(Job.id.in_(job_ids[start : start + _AT_ONCE]))
         found |= {row[0]: row[1] for row in session.execute(query)}
     return found
+
+
+def usual_seconds(session: Session, task: str, looked_at: int = 200) -> float | None:
+    """What the last transplants into a task module with these bytes took: the median; None: there were none lately."""
+    query = select(Job).where(Job.kind == "transplant", Job.state == "succeeded").order_by(Job.created_at.desc())
+    rows = session.scalars(query.limit(looked_at))
+    took = [row.result["seconds"] for row in rows if row.result and row.pinned.get("task", "").endswith(task)]
+    return median(took) if took else None
 
 
 def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 200) -> list[JobEvent]:

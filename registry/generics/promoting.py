@@ -1,0 +1,162 @@
+"""Promotion and rollback: many cells of a generic network at once, in one transaction, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from graftery.errors import Conflict, NotFound
+from graftery.spec.cells import worse_than
+from registry import jobs
+from registry.access import caller
+from registry.catalogue.aliases import set_alias
+from registry.catalogue.find import DEFAULT, resolve
+from registry.generics.history import Became, note
+from registry.generics.rows import Cell, Grid, cell_row, find, grid
+from registry.models import GenericChange, GenericMember, Job, Module, Version
+
+Swap = tuple[Cell, str | None, str | None]
+"""A cell, the reference of the network that it has, and of the one that it is to have."""
+
+
+def promote(session: Session, name: str, job_id: str, worst: float) -> GenericChange:
+    """Put the networks that a consolidation made into the cells that it was about, and its module into the row or column.
+
+    Args:
+        worst: points that no cell may be worse by.
+
+    Raises:
+        NotFound: there is no such generic network, or no such job.
+        Conflict: `job_state`: the job is no consolidation of this network that has succeeded; `conflict`: a cell changed since it began;
+            `cells_worse`: with the cells that are.
+    """
+    caller.check_name(name)
+    generic = find(session, name, lock=True)
+    job = jobs.get(session, job_id)
+    _check_job(job, name)
+    made: Mapping[str, Any] = job.result or {}
+    _check_rule(made["cells"], worst)
+    there = grid(session, generic)
+    swaps = [(there.cell(each["category"], each["task"]), each["before"], each["network"]) for each in made["cells"]]
+    before, after = resolve(session, made["before"]), resolve(session, made["module"], for_pin=True)
+    _check_complete(there, before, swaps)
+    _swap_member(session, generic, before, after)
+    became = _swap(session, generic, swaps)
+    return note(session, generic, "promote", members={after.module.name: (before, after)}, cells=became, job=job.id)
+
+
+def _check_job(job: Job, name: str) -> None:
+    about = (job.request.get("generic") or {}).get("name")
+    if job.kind != "consolidate" or about != name:
+        raise Conflict(
+            f"job {job.id} is no consolidation of {name}",
+            code="job_state",
+            hint=f"POST /v1/generic/{name}/consolidate begins one",
+        )
+    if job.state != "succeeded":
+        raise Conflict(f"job {job.id} is {job.state}", code="job_state", hint="only what has succeeded can be promoted")
+
+
+def _check_rule(cells: Sequence[Mapping[str, Any]], worst: float) -> None:
+    worse = worse_than(cells, worst)
+    if worse:
+        raise Conflict(
+            f"{len(worse)} of {len(cells)} cells would be worse by more than {worst:g} points: {'; '.join(worse[:5])}",
+            code="cells_worse",
+            hint="consolidate with labels, with more steps or another rate; or allow more in worst",
+            cells=worse,
+        )
+
+
+def _check_complete(there: Grid, before: Version, swaps: Sequence[Swap]) -> None:
+    """Refuse to change the module of a row or column of which a cell came in meanwhile: it would be of the old one."""
+    asked = {cell.place for cell, *_ in swaps}
+    new = [
+        str(cell)
+        for cell in there.cells
+        if before.module_id in cell.place and cell.network is not None and cell.place not in asked
+    ]
+    if new:
+        raise Conflict(
+            f"cells came in after the consolidation began: {', '.join(new[:5])}",
+            hint="consolidate again, over these too",
+        )
+
+
+def _swap_member(session: Session, generic: Module, before: Version, after: Version) -> None:
+    member = session.get(GenericMember, (generic.id, before.module_id))
+    if member is None or member.version_id != before.id:
+        raise Conflict(
+            f"{before.module.name} is of another version in {generic.name} by now, not of {before.ref}",
+            hint="somebody else promoted or rolled back: look at the network's changes, then begin again",
+        )
+    member.version_id = after.id
+
+
+def _swap(session: Session, generic: Module, swaps: Sequence[Swap]) -> list[Became]:
+    became: list[Became] = []
+    for cell, old, new in swaps:
+        there = None if cell.network is None else cell.network.ref
+        if there != old:
+            raise Conflict(
+                f"the cell {cell} of {generic.name} has {there or 'no network'} by now, not {old or 'none'}",
+                hint="somebody else changed it: look at the network's changes, then begin again",
+            )
+        became.append((cell, cell.network, _point(session, generic, cell, new)))
+    session.flush()
+    return became
+
+
+def _point(session: Session, generic: Module, cell: Cell, ref: str | None) -> Version | None:
+    """Let a cell have a network, and what its name serves too."""
+    version = None if ref is None else resolve(session, ref, for_pin=True)
+    cell_row(session, generic, cell).version_id = None if version is None else version.id
+    if version is not None:
+        set_alias(session, version.module.name, DEFAULT, version.number)
+    return version
+
+
+def rollback(session: Session, name: str, change_id: int | None = None) -> GenericChange:
+    """Undo a promotion, or a cell that was replaced: every cell of it has again what it had before.
+
+    Args:
+        change_id: by default the last change that can be undone.
+
+    Raises:
+        NotFound: there is no such change.
+        Conflict: there is nothing to undo; a cell changed again since; what it had was yanked.
+    """
+    caller.check_name(name)
+    generic = find(session, name, lock=True)
+    change = _to_undo(session, generic, change_id)
+    there = grid(session, generic)
+    swaps = [(there.cell(each["category"], each["task"]), each["new"], each["old"]) for each in change.details["cells"]]
+    members = {}
+    for member, (old, new) in change.details["members"].items():
+        members[member] = resolve(session, new), resolve(session, old, for_pin=True)
+        _swap_member(session, generic, *members[member])
+        _check_complete(there, members[member][0], swaps)
+    became = _swap(session, generic, swaps)
+    return note(session, generic, "rollback", members=members, cells=became, undoes=change.id)
+
+
+def _to_undo(session: Session, generic: Module, change_id: int | None) -> GenericChange:
+    """The change that is meant: a promotion or a replaced cell that was not undone yet."""
+    query = select(GenericChange).where(GenericChange.generic_id == generic.id).order_by(GenericChange.id.desc())
+    changes = session.scalars(query).all()
+    undone = {change.undoes for change in changes}
+    there = {change.id: change for change in changes if _can_be_undone(change) and change.id not in undone}
+    if change_id is not None and change_id not in {change.id for change in changes}:
+        raise NotFound(f"{generic.name} has no change {change_id}")
+    if not there or (change_id is not None and change_id not in there):
+        what = "has no change that can be undone" if change_id is None else f"cannot undo its change {change_id}"
+        raise Conflict(f"{generic.name} {what}", hint="promotions and replaced cells can be undone, once")
+    return next(iter(there.values())) if change_id is None else there[change_id]
+
+
+def _can_be_undone(change: GenericChange) -> bool:
+    cells = change.details["cells"]
+    return change.action in ("promote", "place") and bool(cells) and all(cell["old"] is not None for cell in cells)
