@@ -42,6 +42,7 @@ _NAMED: dict[str, tuple[_About, ...]] = {
         _About("/v2/models/{name}", {"name": "/name"}, by="create_network"),
         _About("/v2/models/{name}/versions/{version}", {"name": "/name", "version": "/version"}, by="create_network"),
     ),
+    "GenericOut": (_About("/v1/generic/{name}", {"name": "/name"}),),
     "AliasOut": (_About("/v1/modules/{name}/aliases/{alias}", {"name": "/name", "alias": "/alias"}),),
     "UploadOut": (
         _About("/v1/uploads/{id}", {"id": "/id"}),
@@ -107,7 +108,7 @@ def _models(document: Document, schema: Document, pointer: str) -> Iterator[tupl
     """Models in a schema that name something, each with where it stands; of a list, the first."""
     for each in schema.get("anyOf", ()):
         yield from _models(document, each, pointer)
-    if schema.get("type") == "array":
+    if schema.get("type") == "array" and "items" in schema:
         yield from _models(document, schema["items"], f"{pointer}/0")
     name = schema.get("$ref", "").removeprefix(_REF)
     if name in _NAMED:

@@ -29,7 +29,7 @@ def name_records(session: Session) -> Iterator[NameRecord]:
         ids = [row.id for row in rows]
         tags, aliases, changes = tags_of(session, ids), _aliases(session, ids), _changes(session, ids)
         for row in rows:
-            more = {"tags": tags[row.id], "aliases": aliases[row.id], "changes": changes[row.id]}
+            more = {"tags": tags[row.id], "aliases": aliases[row.id], "changes": changes[row.id], "generic": None}
             yield NameRecord.model_validate(_fields(row, NameRecord, more))
 
 

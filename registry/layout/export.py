@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from graftery.spec.manifest import Kind
 from registry.catalogue.backup import name_records, version_records
 from registry.db import Database
+from registry.generics.backup import generic_record
+from registry.generics.rows import KIND
 from registry.layout.oci import MANIFEST_TYPE, REF_NAME, TITLE, Descriptor, Manifest, Writer, dump
 from registry.layout.records import (
     NAME_TYPE,
@@ -69,7 +71,12 @@ class _Export:
         self.names = 0
 
     def documents(self, session: Session) -> None:
-        for name in name_records(session):
+        for found in name_records(session):
+            name = (
+                found.model_copy(update={"generic": generic_record(session, found.name)})
+                if found.kind == KIND
+                else found
+            )
             self._manifest(_document(name), NAME_TYPE, name.name, [], None)
             self.names += 1
         for version in version_records(session):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from graftery.spec.certificate import DeviceClass
+from graftery.spec.generic import MOST_CELLS, MOST_MEMBERS
 from graftery.spec.manifest import Digest, Kind, NetworkParts, Role
 from graftery.spec.references import Alias, Name
 
@@ -47,6 +48,39 @@ class AliasChangeRecord(Record):
     by: Text | None = None
 
 
+class VersionKey(Record):
+    """A version by its name and number."""
+
+    name: Name
+    number: Number
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.number
+
+
+class CellRecord(Record):
+    category: Name
+    task: Name
+    network: VersionKey
+
+
+class GenericChangeRecord(Record):
+    action: Text
+    at: AwareDatetime
+    by: Text | None = None
+    details: dict[str, Any]
+    undoes: int | None = Field(None, ge=0, description="Place of the change that it undoes")
+
+
+class GenericRecord(Record):
+    """What is in a generic network; jobs are not part of a layout, so that cells that wait for one are missing."""
+
+    members: list[VersionKey] = Field(max_length=2 * MOST_MEMBERS, description="In the order in which they came")
+    cells: list[CellRecord] = Field(max_length=MOST_CELLS)
+    changes: list[GenericChangeRecord] = Field(description="The oldest first")
+
+
 class NameRecord(Record):
     """A name, and what can change about it."""
 
@@ -59,16 +93,11 @@ class NameRecord(Record):
     updated_at: AwareDatetime
     aliases: list[AliasRecord]
     changes: list[AliasChangeRecord] = Field(description="Of the aliases, the oldest first")
+    generic: GenericRecord | None = Field(None, description="Of a generic network")
 
 
-class ParentRecord(Record):
+class ParentRecord(VersionKey):
     role: Role
-    name: Name
-    number: Number
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.name, self.number
 
 
 class ProbesRecord(Record):

@@ -11,6 +11,7 @@ from graftery.spec.manifest import Manifest
 from registry.catalogue import blobs
 from registry.catalogue.backup import restore_rows
 from registry.db import Database
+from registry.generics.backup import restore_generics
 from registry.layout.export import Moved, OnBytes
 from registry.layout.inventory import Inventory, document_of, missing_files, take_inventory
 from registry.layout.oci import Descriptor, Reader, refused
@@ -53,6 +54,7 @@ def restore(
     versions = _checked(store, found, check, at_once)
     with database.transaction() as session:
         new = restore_rows(session, found.names.values(), versions)
+        restore_generics(session, found.names.values())
     total = sum(descriptor.size for descriptor in found.files.values())
     return Moved(len(found.names), new, len(found.files), total, copied)
 

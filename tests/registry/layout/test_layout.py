@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from graftery.errors import Conflict, GrafteryError, StoreError
-from registry import catalogue
+from registry import catalogue, generics
 from registry.collect import collect
 from registry.db import Database, upgrade
 from registry.layout.export import export
 from registry.layout.restore import restore
 from registry.settings import Settings
 from registry.store import Store
-from tests.support import layouts
+from tests.support import layouts, world
 from tests.support.registry import put
 from tests.support.workplace import SQLITE
 
@@ -214,3 +214,61 @@ def _with_member(source: Place) -> None:
         manifest = {"kind": "task", "input": spec, "outputs": {"is": spec}, "parents": parents}
         store.put_bytes(b"member")
         put(session, "member", "member", "task", manifest=manifest)
+
+
+def _with_generic(source: Place) -> None:
+    """A generic network with a cell that was replaced and put back, and a missing one."""
+    with source[0].transaction() as session:
+        generics.create(session, "zoo", "all of them")
+        members = [catalogue.resolve(session, ref) for ref in ("eight:1", "even-is:1")]
+        generics.add(session, "zoo", members)
+        first = generics.grid(session, generics.find(session, "zoo")).cells[0].network
+        assert first is not None
+        there = {ref: catalogue.resolve(session, ref) for ref in (f"{world.NETWORK}:1", f"{world.NETWORK}:2")}
+        other = next(version for version in there.values() if version.id != first.id)
+        generics.place(session, "zoo", other, replace=True)
+        generics.rollback(session, "zoo")
+        generics.add(session, "zoo", [put(session, "more-animals")])
+
+
+def _generic(place: Place) -> list[object]:
+    with place[0].read() as session:
+        history = generics.list_changes(session, generics.find(session, "zoo")).items
+        return [
+            generics.matrix(session, "zoo"),
+            [each.model_copy(update={"id": 0, "undoes": None}) for each in history],
+        ]
+
+
+def test_generic_networks_come_back(source: Place, target: Place, tmp_path: Path) -> None:
+    _with_generic(source)
+    export(*source, tmp_path / "out", nothing)
+    restore(*target, tmp_path / "out", nothing, check=None)
+    assert _generic(target) == _generic(source)
+    restore(*target, tmp_path / "out", nothing, check=None)
+    assert _generic(target) == _generic(source)
+    with target[0].transaction() as session, pytest.raises(Conflict):
+        generics.rollback(session, "zoo")  # it was rolled back before it was exported
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda told: told["members"][0].update(number=9), "there is no category or task eight:9"),
+        (lambda told: told["cells"][0]["network"].update(name="eight"), "there is no network eight:2"),
+        (lambda told: told["cells"][0].update(task="odd"), "is not of the cell eight x odd"),
+        (lambda told: told["cells"][0].update(category="more"), "is not of the cell more x even-is"),
+    ],
+)
+def test_a_cell_of_what_is_not_there_is_refused(
+    source: Place, target: Place, tmp_path: Path, edit: Any, said: str
+) -> None:
+    _with_generic(source)
+    export(*source, tmp_path / "out", nothing)
+    layouts.change(tmp_path / "out", "zoo", lambda _manifest, config: edit(config["generic"]))
+    with pytest.raises(GrafteryError) as caught:
+        restore(*target, tmp_path / "out", nothing, check=None)
+    assert caught.value.code == "layout_invalid" and said in caught.value.message
+    with target[0].read() as session:
+        assert catalogue.list_modules(session).items == []
