@@ -48,6 +48,7 @@ PROBLEMS: dict[str, Problem] = {
     "preprocessing_mismatch": Problem(409, "The preprocessing disagrees"),
     "semantics_mismatch": Problem(409, "The outputs do not mean the same"),
     "kind_mismatch": Problem(409, "The reference is of another kind"),
+    "cells_differ": Problem(409, "The cells do not share the module"),
     "group_mismatch": Problem(409, "The modules are not of one compatibility group"),
     "group_untrained": Problem(409, "The compatibility group has no shared heads yet"),
     "architecture_mismatch": Problem(409, "The network is not built as the group's initial weights are"),

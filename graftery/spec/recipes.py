@@ -195,9 +195,7 @@ class TransplantRecipe(Frozen):
         description="Loss terms and their weights; empty: the default for what is at hand",
         examples=[{"distillation": 4.0, "back_distillation": 1.0}],
     )
-    sources: tuple[Source, ...] = Field(
-        default=(), description="Feature sources; empty: the default for what is at hand"
-    )
+    sources: tuple[Source, ...] = Field((), description="Feature sources; empty: the default for what is at hand")
     labels: int | None = Field(
         None, ge=0, le=10_000_000, description="Labelled samples to use, chosen by the seed; by default all"
     )
@@ -272,3 +270,28 @@ class CloneRecipe(Frozen):
     augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
+
+
+class ConsolidateRecipe(Frozen):
+    """How a shared module learns on from all its cells. What is not described means what it does in a `TransplantRecipe`."""
+
+    objectives: dict[Literal["direct", "distillation", "back_distillation"], Weight] = Field(
+        default_factory=dict, description="Of each cell; empty: the default, without back_distillation for a category"
+    )
+    sources: tuple[Source, ...] = Field((), description="Each cell takes what it has of them; empty: the default")
+    labels: int | None = Field(None, ge=0, le=10_000_000, description="Of each cell that has labels; by default all")
+    adapters: Literal["frozen", "learned"] = Field("frozen", description="Whether the cells' adapters learn on, too")
+    balance: Literal["mean", "loss"] = Field("mean", description="loss: a cell counts by what its loss is at the start")
+    anchor_weight: Weight = Field(1.0, description="Of a cell without a teacher, whose target is what it was")
+    steps: int = Field(400, ge=1, le=1_000_000, description="At most: see `stop`")
+    batch: int = Field(32, ge=2, le=65_536, description="Rows of each cell in a step")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam; falls to zero at the end")
+    precision: Precision = "float32"
+    seed: int = Field(0, ge=0, lt=2**53)
+    held_out: float = Field(0.25, gt=0, lt=1, description="Share of unlabelled images that only choose what is kept")
+    tolerance: float = Field(0.02, ge=0, le=1, description="Of explained variance that a cell may lose in what is kept")
+    augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
+    noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
+    inversion: InversionRecipe = Field(default_factory=InversionRecipe, description="Without rounds")
+    bank: BankRecipe = Field(default_factory=BankRecipe, description="Of each cell")
+    stop: StopRecipe = Field(default_factory=lambda: StopRecipe(tolerance=0.001))

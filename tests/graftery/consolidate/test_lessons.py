@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+
+from graftery.consolidate.cells import Cell, Shared, recipe_of
+from graftery.consolidate.lessons import Lesson, Place
+from graftery.data import SampleSet
+from graftery.spec.recipes import ConsolidateRecipe
+from graftery.transplant.nets import Nets
+from tests.support.cells import SHORT, task, taught
+
+CPU = torch.device("cpu")
+
+
+def _lesson(cell: Cell, kind: Shared, images: torch.Tensor | None = None, **recipe: object) -> Lesson:
+    own = recipe_of(cell, kind, SHORT.model_copy(update=recipe))
+    assert cell.teacher_task is not None
+    nets = Nets(cell.category.net(), cell.task.net(), cell.teacher_task.net())
+    place = Place(cell, kind, own, nets, torch.nn.Identity(), cell.category.net())
+    return place.lesson(images, 0.25, CPU)
+
+
+def test_a_task_learns_from_features_and_a_category_from_images() -> None:
+    assert _lesson(taught(), "task", sources=("noise",)).batches(0).features.shape[1:] == (4, 4, 4)
+    lesson = _lesson(taught(), "category", sources=("noise",))
+    batch = lesson.batches(0)
+    assert batch.features.shape[1:] == (1, 8, 8)
+    assert torch.equal(lesson.target(batch.features), batch.teacher)
+
+
+def test_images_that_are_held_out_are_not_learned_from() -> None:
+    images = torch.arange(20.0).view(20, 1, 1, 1).expand(20, 1, 8, 8).contiguous()
+    lesson = _lesson(taught(unlabelled=SampleSet(images)), "category", sources=("unlabelled",))
+    (held,) = lesson.held_out
+    assert held[:, 0, 0, 0].tolist() == [15, 16, 17, 18, 19]
+    learned = {value for step in range(30) for value in lesson.batches(step).features[:, 0, 0, 0].tolist()}
+    assert learned <= set(range(15))
+    assert len(learned) > 8
+
+
+def test_noise_is_looked_at_where_it_is_learned_from_or_nothing_else_is_there() -> None:
+    unlabelled = SampleSet(torch.randn(20, 1, 8, 8))
+    assert len(_lesson(taught(unlabelled=unlabelled), "task", sources=("unlabelled",)).held_out) == 1
+    assert len(_lesson(taught(unlabelled=unlabelled), "task", sources=("unlabelled", "noise")).held_out) == 2
+    few = SampleSet(torch.randn(3, 1, 8, 8))
+    (noise,) = _lesson(taught(unlabelled=few), "task", sources=("unlabelled",)).held_out
+    assert len(noise) == 256
+
+
+def test_each_cell_draws_its_own() -> None:
+    one, other = (_lesson(taught(name), "task", sources=("noise",)) for name in ("one", "other"))
+    assert not torch.equal(one.held_out[0], other.held_out[0])
+    assert not torch.equal(one.batches(0).features, other.batches(0).features)
+
+
+def test_a_cells_recipe_has_what_the_cell_has() -> None:
+    recipe = ConsolidateRecipe(sources=("samples", "inversion", "noise"), labels=4)
+    bare = recipe_of(taught(), "task", recipe)
+    assert bare.sources == ("inversion", "noise")
+    assert (bare.labels, "direct" in bare.objectives) == (0, False)
+    samples = SampleSet(torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
+    full = recipe_of(taught(samples=samples), "task", recipe)
+    assert full.sources == ("samples", "inversion", "noise")
+    assert (full.labels, full.objectives["direct"]) == (4, 0.25)
+    assert full.seed != bare.seed or full.seed == recipe_of(taught(), "category", recipe).seed
+    assert task().content_digest == taught().task.content_digest
