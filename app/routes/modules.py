@@ -14,6 +14,7 @@ from app.openapi import binary_body
 from app.ranges import matches
 from app.uploads import DescriptionQuery, DigestHeader, TagQuery, ThereDep, check, published, received, unread_body
 from graftery.errors import GrafteryError
+from graftery.spec.impact import ImpactOut
 from graftery.spec.manifest import FILE_KINDS, Kind
 from graftery.spec.wire import ModuleOut, ModulePatch, Page, VersionOut
 from registry import catalogue
@@ -119,6 +120,12 @@ def list_versions(
     page = catalogue.list_versions(session, name, cursor=cursor, limit=limit)
     link_next(request, response, page)
     return page
+
+
+@router.get("/{name}/impact", responses=problems("not_found", "name_invalid"))
+def get_module_impact(session: Reading, name: NamePath) -> ImpactOut:
+    """What would be touched if all versions of a name were yanked, and what keeps the name from being deleted."""
+    return catalogue.name_impact(session, name)
 
 
 @router.put(

@@ -1,8 +1,8 @@
-"""/v1/versions: immutable versions, their files, yanks and lineage."""
+"""/v1/versions: immutable versions, their files, yanks, lineage and impact."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -11,7 +11,10 @@ from app.deps import ExactRefPath, Posting, Reading, RefPath, ServiceDep, Writin
 from app.errors import problems
 from app.files import FILE_ANSWERS, File, WantedDep, file_answer
 from app.openapi import BINARY
-from graftery.spec.lineage import LineageOut
+from graftery.spec import graphs
+from graftery.spec.graphs import GraphFormat
+from graftery.spec.impact import ImpactOut
+from graftery.spec.lineage import Direction, LineageOut
 from graftery.spec.names import parse_reference
 from graftery.spec.wire import VersionOut, YankRequest
 from registry import catalogue
@@ -20,6 +23,20 @@ from registry.models import Version
 router = APIRouter(prefix="/v1/versions", tags=["versions"])
 
 KNOWN = ("not_found", "yanked", "name_invalid")
+GRAPHS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/vnd.graphviz": {
+                "schema": {"type": "string"},
+                "example": 'digraph lineage {\n  n0 [label="dog-teacher:1\\nteacher"];\n}\n',
+            },
+            "text/vnd.mermaid": {
+                "schema": {"type": "string"},
+                "example": 'flowchart LR\n  n0[/"dog-teacher:1<br/>teacher"\\]\n',
+            },
+        }
+    }
+}
 
 
 @router.get("/{ref}", responses=problems(*KNOWN))
@@ -34,9 +51,14 @@ def delete_version(work: Writing, ref: ExactRefPath) -> None:
     catalogue.delete_version(work.session, ref)
 
 
-@router.post("/{ref}/yank", responses=problems(*KNOWN, "idempotency_conflict"), response_model=VersionOut)
+@router.post("/{ref}/yank", responses=problems(*KNOWN, "idempotency_conflict"), response_model=VersionOut | ImpactOut)
 def yank_version(work: Posting, ref: ExactRefPath, request: YankRequest) -> Response:
-    """Hide a version from names and aliases; its number and its digest still resolve, so nothing pinned breaks."""
+    """Hide a version from names and aliases; its number and its digest still resolve, so nothing pinned breaks.
+
+    With `dry_run` nothing is changed, and the answer is what `GET .../impact` says.
+    """
+    if request.dry_run:
+        return work.answer(catalogue.yank_impact(work.session, ref))
     return work.answer(catalogue.version_out(work.session, catalogue.yank(work.session, ref, request.reason)))
 
 
@@ -46,15 +68,27 @@ def unyank_version(work: Posting, ref: ExactRefPath) -> Response:
     return work.answer(catalogue.version_out(work.session, catalogue.unyank(work.session, ref)))
 
 
-@router.get("/{ref}/lineage", responses=problems(*KNOWN))
+@router.get("/{ref}/lineage", response_model=LineageOut, responses={**problems(*KNOWN), **GRAPHS})
 def get_lineage(
     session: Reading,
     ref: RefPath,
-    direction: Annotated[Literal["up", "down"], Query(description="up: made from what; down: what was made")] = "up",
+    direction: Annotated[
+        Direction, Query(description="up: made from what; down: what was made; both: one graph of the two")
+    ] = "up",
     depth: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> LineageOut:
-    """What a version was made from, or what was made from it."""
-    return catalogue.lineage(session, ref, direction, depth)
+    how: Annotated[
+        Literal["json", GraphFormat], Query(alias="format", description="dot: for Graphviz; mermaid: for Markdown")
+    ] = "json",
+) -> LineageOut | Response:
+    """What a version was made from, what was made from it, or both; as JSON, or as a graph to look at."""
+    found = catalogue.lineage(session, ref, direction, depth)
+    return found if how == "json" else Response(graphs.draw(found, how), media_type=graphs.MEDIA_TYPES[how])
+
+
+@router.get("/{ref}/impact", responses=problems(*KNOWN))
+def get_version_impact(session: Reading, ref: RefPath) -> ImpactOut:
+    """What would be touched if the version were yanked: names that are served first; and what keeps it from being deleted."""
+    return catalogue.version_impact(session, ref)
 
 
 @router.head(

@@ -129,6 +129,7 @@ class AliasEvent(Wire):
 
 class YankRequest(Request):
     reason: str = Field(min_length=1, max_length=2000)
+    dry_run: StrictBool = Field(False, description="Change nothing, and answer what would be touched")
 
 
 class TeacherOut(Wire):

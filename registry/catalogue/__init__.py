@@ -17,6 +17,7 @@ from registry.catalogue.certificates import (
     still_there,
 )
 from registry.catalogue.find import find_module, group_version, resolve, version_numbers
+from registry.catalogue.impact import name_impact, version_impact, yank_impact
 from registry.catalogue.lineage import (
     lineage,
     network_parts,
@@ -80,6 +81,7 @@ __all__ = [
     "list_versions",
     "module_etag",
     "module_out",
+    "name_impact",
     "network_parts",
     "networks_of",
     "networks_with_task",
@@ -104,9 +106,11 @@ __all__ = [
     "update_module",
     "upload_out",
     "used_bytes",
+    "version_impact",
     "version_numbers",
     "version_out",
     "versions_out",
     "whole_upload",
     "yank",
+    "yank_impact",
 ]

@@ -2,42 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Subquery, literal, select
+from sqlalchemy import Select, Subquery, and_, literal, or_, select
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.elements import ColumnElement
 
 from graftery.errors import Conflict, NotFound
-from graftery.spec.lineage import LineageEdge, LineageNode, LineageOut
+from graftery.spec.lineage import Direction, LineageEdge, LineageNode, LineageOut
 from registry.catalogue.find import resolve
+from registry.catalogue.outs import aliases_of
 from registry.catalogue.publish import NetworkVersions
 from registry.models import Edge, Module, Version
 
-Direction = Literal["up", "down"]
+_BOTH: dict[Direction, tuple[Direction, ...]] = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
 
 def lineage(session: Session, ref: str, direction: Direction, depth: int = 20) -> LineageOut:
-    """Everything within `depth` steps: `up` to what it was made from, `down` to what was made of it."""
+    """Everything within `depth` steps: `up` to what it was made from, `down` to what was made of it, or `both` as one graph.
+
+    The graph of both has every edge between its nodes: also from what it was made from to what was made of it.
+    """
     root = resolve(session, ref)
-    walk = _walk(root.id, direction, depth)
-    versions = session.scalars(select(Version).where(Version.id.in_(select(walk.c.id))).order_by(Version.id))
-    refs = {version.id: version for version in versions}
-    here, there = (Edge.child_id, Edge.parent_id) if direction == "up" else (Edge.parent_id, Edge.child_id)
-    inner = select(walk.c.id).where(walk.c.depth < depth)
-    edges = session.scalars(select(Edge).where(here.in_(inner)).order_by(Edge.child_id, Edge.role, there))
+    walks = [_walk(root.id, way, depth) for way in _BOTH[direction]]
+    found = or_(*(Version.id.in_(select(walk.c.id)) for walk in walks))
+    # Columns alone: manifests and facts of a large graph are megabytes that nobody looks at.
+    columns = (Version.id, Version.module_id, Module.name, Version.number, Module.kind, Version.digest)
+    query = select(*columns, Version.yanked_at.is_not(None)).join(Module, Module.id == Version.module_id).where(found)
+    rows = session.execute(query.order_by(Version.id)).all()
+    aliases = aliases_of(session, select(Version.module_id).where(found))
+    refs = {row[0]: f"{row[2]}:{row[3]}" for row in rows}
+    edges = session.scalars(
+        select(Edge)
+        .where(_within(walks[0], direction, depth) if len(walks) == 1 else _between(walks))
+        .order_by(Edge.child_id, Edge.role, Edge.parent_id)
+    )
     return LineageOut(
         root=root.ref,
         direction=direction,
         nodes=[
-            LineageNode.model_validate({"ref": v.ref, "kind": v.module.kind, "digest": v.digest}) for v in refs.values()
-        ],
-        edges=[
-            LineageEdge.model_validate(
-                {"child": refs[edge.child_id].ref, "parent": refs[edge.parent_id].ref, "role": edge.role}
+            LineageNode(
+                ref=refs[version_id],
+                kind=kind,
+                digest=digest,
+                yanked=yanked,
+                aliases=[alias for alias, at in aliases[module_id].items() if at == number],
             )
-            for edge in edges
+            for version_id, module_id, _, number, kind, digest, yanked in rows
         ],
+        edges=[edge_out(refs, edge) for edge in edges],
     )
+
+
+def edge_out(refs: Mapping[int, str], edge: Edge) -> LineageEdge:
+    """An edge as it crosses HTTP."""
+    return LineageEdge.model_validate({"child": refs[edge.child_id], "parent": refs[edge.parent_id], "role": edge.role})
+
+
+def _within(walk: Subquery, direction: Direction, depth: int) -> ColumnElement[bool]:
+    """Edges that the walk took, and no others."""
+    here = Edge.child_id if direction == "up" else Edge.parent_id
+    return here.in_(select(walk.c.id).where(walk.c.depth < depth))
+
+
+def _between(walks: Sequence[Subquery]) -> ColumnElement[bool]:
+    """Edges with both ends in one of the walks."""
+    ends = (or_(*(end.in_(select(walk.c.id)) for walk in walks)) for end in (Edge.child_id, Edge.parent_id))
+    return and_(*ends)
 
 
 def _walk(root_id: int, direction: Direction, depth: int) -> Subquery:
@@ -48,6 +79,13 @@ def _walk(root_id: int, direction: Direction, depth: int) -> Subquery:
     step = select(there, walk.c.depth + 1).join(walk, here == walk.c.id).where(walk.c.depth < depth)
     walk = walk.union(step)  # UNION, not UNION ALL: a version that is reached in two ways is walked from once
     return select(walk).subquery()
+
+
+def made_of(roots: Select[int]) -> Select[int]:
+    """The ids of versions, of all that was made of them, directly or not, to be asked for within a query."""
+    walk = roots.cte(recursive=True)
+    found = walk.union(select(Edge.child_id).join(walk, Edge.parent_id == walk.c[0]))
+    return select(found.c[0])
 
 
 def network_parts(session: Session, version: Version) -> NetworkVersions:

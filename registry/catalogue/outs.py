@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from graftery.spec.wire import ModuleOut, VersionOut
 from registry.models import Alias, Module, ModuleTag, Version
 
+_Ids = Collection[int] | Select[int]
+"""Some, or a query for them where they may be many."""
+
 
 def versions_out(session: Session, rows: Sequence[Version]) -> list[VersionOut]:
-    aliases = _aliases(session, {row.module_id for row in rows})
+    aliases = aliases_of(session, {row.module_id for row in rows})
     return [_version_out(row, aliases[row.module_id]) for row in rows]
 
 
@@ -46,7 +49,7 @@ def _version_out(row: Version, aliases: dict[str, int]) -> VersionOut:
 
 def modules_out(session: Session, rows: Sequence[Module]) -> list[ModuleOut]:
     ids = [row.id for row in rows]
-    aliases, tags, newest = _aliases(session, ids), tags_of(session, ids), _newest(session, ids)
+    aliases, tags, newest = aliases_of(session, ids), tags_of(session, ids), newest_of(session, ids)
     counts = _counts(session, [row.id for row in rows if row.counted_to != row.last_number])
     return [
         _module_out(row, aliases[row.id], tags[row.id], counts.get(row.id, row.version_count or 0), newest.get(row.id))
@@ -74,7 +77,7 @@ def _module_out(row: Module, aliases: dict[str, int], tags: list[str], versions:
     )
 
 
-def _aliases(session: Session, module_ids: Collection[int]) -> defaultdict[int, dict[str, int]]:
+def aliases_of(session: Session, module_ids: _Ids) -> defaultdict[int, dict[str, int]]:
     """Per module: alias to version number, by name."""
     query = select(Alias.module_id, Alias.alias, Version.number).join(Version, Version.id == Alias.version_id)
     found: defaultdict[int, dict[str, int]] = defaultdict(dict)
@@ -101,7 +104,7 @@ def _counts(session: Session, module_ids: Collection[int]) -> dict[int, int]:
     return {module_id: found.get(module_id, 0) for module_id in module_ids}
 
 
-def _newest(session: Session, module_ids: Collection[int]) -> dict[int, int]:
+def newest_of(session: Session, module_ids: _Ids) -> dict[int, int]:
     """Per module: the newest version that is not yanked, if there is one. The index is read from its end, not counted."""
     number = (
         select(Version.number)

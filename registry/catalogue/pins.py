@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from registry.models import GenericCell, GenericMember, JobPin, Module
+from registry.models import GenericCell, GenericMember, Job, JobPin, Module
 
 
 def pin(session: Session, job_id: str, version_ids: Iterable[int]) -> None:
@@ -33,3 +33,10 @@ def in_generics(session: Session, version_ids: Collection[int]) -> list[str]:
     cell = select(GenericCell.generic_id).where(GenericCell.version_id.in_(version_ids))
     query = select(Module.name).where(Module.id.in_(member.union(cell))).order_by(Module.name)
     return list(session.scalars(query))
+
+
+def pinning_jobs(session: Session, version_ids: Select[int]) -> list[tuple[str, str, str, int]]:
+    """Job, its kind, its state and a version that it needs, for each such pair; by job, the oldest first."""
+    query = select(Job.id, Job.kind, Job.state, JobPin.version_id).join(JobPin, JobPin.job_id == Job.id)
+    query = query.where(JobPin.version_id.in_(version_ids)).order_by(Job.created_at, Job.id, JobPin.version_id)
+    return [(row[0], row[1], row[2], row[3]) for row in session.execute(query)]

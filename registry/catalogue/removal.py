@@ -18,7 +18,7 @@ from registry.models import Alias, Edge, Module, Version
 
 def yank(session: Session, ref: str, reason: str) -> Version:
     """Hide a version from names and aliases; its number and digest still lead to it. A second yank changes the reason."""
-    version = _exact(session, ref)
+    version = exact(session, ref)
     version.yanked_at, version.yank_reason = now(), reason
     audit.note(session, "yank", version.ref, version.module.name, reason=reason)
     return version
@@ -26,14 +26,22 @@ def yank(session: Session, ref: str, reason: str) -> Version:
 
 def unyank(session: Session, ref: str) -> Version:
     """Undo a yank."""
-    version = _exact(session, ref)
+    version = exact(session, ref)
     version.yanked_at, version.yank_reason = None, None
     audit.note(session, "unyank", version.ref, version.module.name)
     return version
 
 
-def _exact(session: Session, ref: str) -> Version:
-    """The version to change, its module locked. What a name or alias points at may move under the caller."""
+def exact(session: Session, ref: str, *, lock: bool = True) -> Version:
+    """The version to change, its module locked. What a name or alias points at may move under the caller.
+
+    Args:
+        lock: False: the caller only looks at what it would change.
+
+    Raises:
+        GrafteryError: `request_invalid`: the reference does not say which version.
+        AccessRefused: `forbidden`: the caller's key may not change this name.
+    """
     reference = parse_reference(ref)
     if reference.number is None and reference.digest is None:
         raise GrafteryError(
@@ -42,7 +50,8 @@ def _exact(session: Session, ref: str) -> Version:
             hint=f"write {reference.name}:<number> or {reference.name}@sha256:<digest>",
         )
     caller.check_name(reference.name)
-    changed(find_module(session, reference.name, lock=True))
+    if lock:
+        changed(find_module(session, reference.name, lock=True))
     return resolve(session, ref)
 
 
@@ -52,9 +61,9 @@ def delete_version(session: Session, ref: str) -> None:
     Raises:
         Conflict: `has_dependents`, with the references that depend on it in `dependents`.
     """
-    version = _exact(session, ref)
+    version = exact(session, ref)
     _lock(session, [version.id])
-    _refuse_dependents(version.ref, [*_aliases(session, version), *_dependents(session, [version.id])])
+    _refuse_dependents(version.ref, keeping(session, version))
     audit.note(session, "delete", version.ref, version.module.name, digest=version.digest)
     session.execute(delete(Alias).where(Alias.version_id == version.id))
     module = version.module
@@ -72,7 +81,7 @@ def delete_module(session: Session, name: str) -> None:
     module = find_module(session, name, lock=True)
     ids = list(session.scalars(select(Version.id).where(Version.module_id == module.id)))
     _lock(session, ids)
-    _refuse_dependents(name, _dependents(session, ids))
+    _refuse_dependents(name, dependents(session, ids))
     audit.note(session, "delete", name, name, versions=len(ids))
     session.execute(delete(Alias).where(Alias.module_id == module.id))
     session.execute(delete(Edge).where(Edge.child_id.in_(ids)))
@@ -85,6 +94,11 @@ def _lock(session: Session, version_ids: Collection[int]) -> None:
     session.scalars(select(Version.id).where(Version.id.in_(version_ids)).with_for_update()).all()
 
 
+def keeping(session: Session, version: Version) -> list[str]:
+    """What has to go or move before the version can be deleted: aliases, what was made of it, jobs."""
+    return [*_aliases(session, version), *dependents(session, [version.id])]
+
+
 def _aliases(session: Session, version: Version) -> list[str]:
     found = session.scalars(select(Alias.alias).where(Alias.version_id == version.id).order_by(Alias.alias))
     count = session.scalar(select(func.count()).where(Version.module_id == version.module_id))
@@ -92,7 +106,7 @@ def _aliases(session: Session, version: Version) -> list[str]:
     return [f"{version.module.name}@{alias}" for alias in found if alias != DEFAULT or count != 1]
 
 
-def _dependents(session: Session, version_ids: Collection[int]) -> list[str]:
+def dependents(session: Session, version_ids: Collection[int]) -> list[str]:
     """What was made of the versions, apart from themselves, and the jobs that need them."""
     made = select(Edge.child_id).where(Edge.parent_id.in_(version_ids), Edge.child_id.not_in(version_ids))
     children = session.scalars(select(Version).where(Version.id.in_(made)).order_by(Version.id))
@@ -103,11 +117,12 @@ def _dependents(session: Session, version_ids: Collection[int]) -> list[str]:
     ]
 
 
-def _refuse_dependents(what: str, dependents: list[str]) -> None:
-    if dependents:
+def _refuse_dependents(what: str, found: list[str]) -> None:
+    if found:
+        room = "versions" if parse_reference(what).number else "modules"
         raise Conflict(
-            f"{what} cannot be deleted while others depend on it: {', '.join(dependents[:10])}",
+            f"{what} cannot be deleted while others depend on it: {', '.join(found[:10])}",
             code="has_dependents",
-            hint="delete or move these first, or yank it",
-            dependents=dependents,
+            hint=f"delete or move these first, or yank it; /v1/{room}/{what}/impact shows all that depends on it",
+            dependents=found,
         )

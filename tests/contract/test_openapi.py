@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from app.main import create_app
+from graftery.spec.graphs import MEDIA_TYPES
 from graftery.spec.problems import PROBLEMS
 from registry.settings import Settings
 from tests.support.openapi import PLANES
@@ -84,6 +85,21 @@ def test_no_answer_is_undescribed(document: dict[str, Any]) -> None:
             if status in ("200", "201", "202") and method != "head":
                 content = answer["content"]
                 assert any(each.get("schema") for each in content.values()), (method, path, status)
+
+
+def test_lineage_is_json_or_a_graph(document: dict[str, Any]) -> None:
+    content = document["paths"]["/v1/versions/{ref}/lineage"]["get"]["responses"]["200"]["content"]
+    assert content.keys() == {"application/json", *MEDIA_TYPES.values()}
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/LineageOut"}
+    for media_type in MEDIA_TYPES.values():
+        assert content[media_type]["schema"] == {"type": "string"} and content[media_type]["example"]
+
+
+def test_a_yank_or_its_impact(document: dict[str, Any]) -> None:
+    answer = document["paths"]["/v1/versions/{ref}/yank"]["post"]["responses"]["200"]
+    models = [each["$ref"].rpartition("/")[2] for each in answer["content"]["application/json"]["schema"]["anyOf"]]
+    assert models == ["VersionOut", "ImpactOut"]
+    assert "get_version_impact" in answer["links"]
 
 
 def test_what_an_answer_names_is_linked_to(document: dict[str, Any]) -> None:

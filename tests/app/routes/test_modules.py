@@ -154,3 +154,20 @@ def test_a_patch_replaces_the_tags(client: TestClient, category: bytes) -> None:
 def test_no_row_without_bytes(client: TestClient, service: Service, category: bytes) -> None:
     version = push(client, "cat", category)
     assert service.store.size(version["digest"]) == len(category)
+
+
+def test_the_impact_of_a_name(client: TestClient, category: bytes) -> None:
+    push(client, "cat", category)
+    push(client, "cat", files.file_bytes(files.parts(seed=1)[0]))
+    client.put("/v1/modules/cat/aliases/stable", json={"version": 1})
+    found = client.get("/v1/modules/cat/impact")
+    assert found.status_code == 200
+    assert [(name["reference"], name["ref"], name["effect"]) for name in found.json()["names"]] == [
+        ("cat", "cat:2", "no_longer_resolved"),
+        ("cat@latest", "cat:2", "no_longer_resolved"),
+        ("cat@stable", "cat:1", "no_longer_resolved"),
+    ]
+    assert found.json()["delete"] == {"refused": False, "refused_by": []}
+    missing, wrong = client.get("/v1/modules/cot/impact"), client.get("/v1/modules/a b/impact")
+    assert (missing.status_code, code_of(missing), missing.json()["near"]) == (404, "not_found", ["cat"])
+    assert (wrong.status_code, code_of(wrong)) == (422, "name_invalid")

@@ -5,6 +5,8 @@ import hashlib
 import pytest
 from fastapi.testclient import TestClient
 
+from graftery.spec.graphs import MEDIA_TYPES, draw
+from graftery.spec.lineage import LineageOut
 from tests.support import files
 from tests.support.http import code_of, push, push_teacher, repr_digest
 
@@ -144,6 +146,83 @@ def test_lineage_up_and_down(client: TestClient) -> None:
     }
     down = client.get("/v1/versions/dog-teacher:1/lineage", params={"direction": "down", "depth": 1}).json()
     assert {node["ref"] for node in down["nodes"]} == {"dog-teacher:1", "dog:1", "dog-is:1"}
+
+
+def test_lineage_as_a_graph(client: TestClient) -> None:
+    push_teacher(client, "dog")
+    both = {"direction": "both"}
+    document = client.get("/v1/versions/dog:1/lineage", params=both).json()
+    assert [(node["ref"], node["aliases"], node["yanked"]) for node in document["nodes"]] == [
+        ("dog-teacher:1", [], False),
+        ("dog:1", [], False),
+        ("dog-is-teacher:1", ["default"], False),
+    ]
+    for how, media_type in MEDIA_TYPES.items():
+        response = client.get("/v1/versions/dog:1/lineage", params={**both, "format": how})
+        assert response.status_code == 200
+        assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
+        assert response.text == draw(LineageOut.model_validate(document), how), "what the client draws of the JSON"
+    assert client.get("/v1/versions/dog:1/lineage", params={**both, "format": "json"}).json() == document
+
+
+@pytest.mark.parametrize("params", [{"format": "svg"}, {"direction": "sideways"}, {"depth": 0}, {"depth": 101}])
+def test_lineage_that_cannot_be_had(client: TestClient, category: bytes, params: dict[str, str]) -> None:
+    response = client.get("/v1/versions/cat:1/lineage", params=params)
+    assert (response.status_code, code_of(response)) == (422, "request_invalid")
+
+
+@pytest.mark.parametrize("more", ["lineage", "lineage?format=dot", "impact"])
+def test_lineage_and_impact_of_what_is_not_there(client: TestClient, category: bytes, more: str) -> None:
+    client.put("/v1/modules/cat/aliases/stable", json={"version": 1})
+    client.post("/v1/versions/cat:1/yank", json={"reason": "bad"})
+    for ref, status, code in (
+        ("cot", 404, "not_found"), ("cat:7", 404, "not_found"), ("cat@stable", 404, "yanked"), ("a b", 422, "name_invalid"),
+    ):  # fmt: skip
+        response = client.get(f"/v1/versions/{ref}/{more}")
+        assert (response.status_code, code_of(response)) == (status, code)
+    assert client.get(f"/v1/versions/cat:1/{more}").status_code == 200
+
+
+def test_an_impact_and_a_dry_run_are_the_same(client: TestClient) -> None:
+    push_teacher(client, "dog")
+    before = client.get("/v1/versions/dog-is-teacher:1").json()
+    found = client.get("/v1/versions/dog-is-teacher:1/impact").json()
+    assert [(name["reference"], name["effect"], name["served"]) for name in found["names"]][:2] == [
+        ("dog", "not_ready", True),
+        ("dog-is-teacher", "no_longer_resolved", True),
+    ]
+    assert (found["dependents"], found["jobs"], found["cells"], found["left_out"]) == ([], [], [], 0)
+    assert found["delete"] == {"refused": False, "refused_by": []}
+    wanted = {"reason": "bad", "dry_run": True}
+    dry = client.post("/v1/versions/dog-is-teacher:1/yank", json=wanted, headers={"Idempotency-Key": "k"})
+    assert (dry.status_code, dry.json()) == (200, found)
+    assert client.get("/v1/versions/dog-is-teacher:1").json() == before
+    done = client.post("/v1/versions/dog-is-teacher:1/yank", json={"reason": "bad", "dry_run": False})
+    assert done.json()["yanked"] is True
+    again = client.post("/v1/versions/dog-is-teacher:1/yank", json=wanted, headers={"Idempotency-Key": "k"})
+    assert (again.headers["idempotency-replayed"], again.json()) == ("true", found)
+    assert client.post("/v1/versions/dog-is-teacher:1/yank", json=wanted).json()["yanked"] is True
+
+
+def test_a_dry_run_is_refused_as_a_yank_is(client: TestClient, category: bytes) -> None:
+    for ref, body, code in (
+        ("cat", {"reason": "x", "dry_run": True}, "request_invalid"),
+        ("cat:7", {"reason": "x", "dry_run": True}, "not_found"),
+        ("cat:1", {"dry_run": True}, "request_invalid"),
+        ("cat:1", {"reason": "x", "dry_run": "yes"}, "request_invalid"),
+    ):
+        assert code_of(client.post(f"/v1/versions/{ref}/yank", json=body)) == code
+
+
+def test_a_refused_delete_says_where_all_of_it_is(client: TestClient) -> None:
+    push_teacher(client, "dog")
+    refused = client.delete("/v1/versions/dog:1").json()
+    found = client.get("/v1/versions/dog:1/impact")
+    assert "/v1/versions/dog:1/impact" in refused["hint"]
+    assert found.json()["delete"] == {"refused": True, "refused_by": refused["dependents"]}
+    assert [(each["ref"], each["why"]) for each in found.json()["dependents"]] == [
+        ("dog-is-teacher:1", [{"child": "dog-is-teacher:1", "parent": "dog:1", "role": "category"}])
+    ]
 
 
 def test_bytes_that_the_store_lost_are_a_500_with_a_code(client: TestClient, category: bytes) -> None:

@@ -66,9 +66,43 @@ def test_depth(session: Session) -> None:
     assert {edge.child for edge in one.edges} == {"graft:1"}
 
 
+def test_both_ways_are_one_graph(session: Session) -> None:
+    found = catalogue.lineage(session, "cat", "both")
+    assert (found.root, found.direction) == ("cat:1", "both")
+    assert [node.ref for node in found.nodes] == ["cat-teacher:1", "cat:1", "graft-adapter:1", "graft:1"]
+    ways = [catalogue.lineage(session, "cat", way) for way in ("up", "down")]
+    edges = {(edge.child, edge.parent, edge.role) for way in ways for edge in way.edges}
+    assert {(edge.child, edge.parent, edge.role) for edge in found.edges} == edges
+    assert len(found.edges) == len(edges), "each edge once"
+    one = catalogue.lineage(session, "cat", "both", 1)
+    assert {node.ref for node in one.nodes} == {"cat-teacher:1", "cat:1", "graft-adapter:1", "graft:1"}
+    none = catalogue.lineage(session, "cat", "both", 0)
+    assert ([node.ref for node in none.nodes], none.edges) == (["cat:1"], [])
+
+
+def test_both_ways_have_the_edges_from_above_to_below(session: Session) -> None:
+    """A network with a clone of `graft` has the modules of `graft` too: the graph of both says so."""
+    graft = catalogue.resolve(session, "graft")
+    bare = catalogue.network_parts(session, graft)
+    clone = put(session, "owl", "owl", "clone", parents=[("target", graft.id)])
+    put_network(session, "more", bare.category, bare.task, bare.adapter, (clone,))
+    edges = {(edge.child, edge.parent, edge.role) for edge in catalogue.lineage(session, "graft", "both").edges}
+    assert {("owl:1", "graft:1", "target"), ("more:1", "owl:1", "clone"), ("more:1", "cat:1", "category")} <= edges
+
+
+def test_nodes_say_what_points_at_them_and_what_is_yanked(session: Session) -> None:
+    catalogue.set_alias(session, "graft", "stable", 1)
+    catalogue.set_alias(session, "cat", "old", 1)
+    catalogue.yank(session, "cat:1", "bad")
+    nodes = {node.ref: node for node in catalogue.lineage(session, "graft", "up").nodes}
+    assert nodes["graft:1"].aliases == ["default", "stable"]
+    assert (nodes["cat:1"].aliases, nodes["cat:1"].yanked) == (["old"], True)
+    assert (nodes["animals-is:1"].aliases, nodes["animals-is:1"].yanked) == ([], False)
+
+
 def test_a_version_without_relatives(session: Session) -> None:
     put(session, "alone", "alone")
-    for direction in ("up", "down"):
+    for direction in ("up", "down", "both"):
         found = catalogue.lineage(session, "alone", direction)
         assert ([node.ref for node in found.nodes], found.edges) == (["alone:1"], [])
     with pytest.raises(NotFound):
@@ -84,6 +118,8 @@ def test_a_diamond_is_walked_once(session: Session) -> None:
         layer = [put(session, f"n{side}", f"{side} {depth}", parents=parents) for side in (0, 1)]
     assert len(refs(session, layer[0].ref, "up", 50)) == 80
     assert len(refs(session, "root:1", "down", 50)) == 81
+    assert len(refs(session, "root:1", "both", 50)) == 81
+    assert len(catalogue.version_impact(session, "root:1").dependents) == 80
 
 
 def test_siblings_of_a_category_module(session: Session) -> None:

@@ -1,0 +1,147 @@
+"""Impact: what is touched where a version, or all versions of a name, is yanked, and whether a delete would be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from graftery.spec.impact import CellImpact, DeleteImpact, DependentImpact, ImpactOut, JobImpact
+from graftery.spec.lineage import LineageEdge
+from registry.catalogue.find import find_module, resolve
+from registry.catalogue.lineage import edge_out, made_of
+from registry.catalogue.pins import pinning_jobs
+from registry.catalogue.removal import dependents, exact, keeping
+from registry.catalogue.touched import Family, Known, touched_names
+from registry.models import Edge, Module, Version
+
+MOST = 1000
+"""Names and dependents that are listed, each."""
+
+
+def version_impact(session: Session, ref: str) -> ImpactOut:
+    """What the version that a reference names now would take along.
+
+    Raises:
+        NotFound: `not_found`, or `yanked`: it is hidden from this name already.
+    """
+    return _of_version(session, resolve(session, ref))
+
+
+def yank_impact(session: Session, ref: str) -> ImpactOut:
+    """What `yank` of the same reference would touch. Nothing is changed or locked; what yank refuses is refused."""
+    return _of_version(session, exact(session, ref, lock=False))
+
+
+def name_impact(session: Session, name: str) -> ImpactOut:
+    """What all versions of a name would take along.
+
+    Raises:
+        NotFound: with names like it in `near`.
+    """
+    module = find_module(session, name)
+    subject = select(Version.id).where(Version.module_id == module.id)
+    ids = list(session.scalars(subject.order_by(Version.id)))
+    return _impact(session, module, subject, ref=name, refused_by=dependents(session, ids))
+
+
+def cells_naming(session: Session, version_ids: Select[int]) -> list[CellImpact]:
+    """The cells of generic networks that name one of the versions: what else than lineage and jobs does.
+
+    Args:
+        version_ids: of the subject and of all that was made of it, to be asked for within a query.
+    """
+    return []
+
+
+def _of_version(session: Session, version: Version) -> ImpactOut:
+    subject = select(Version.id).where(Version.id == version.id)
+    return _impact(session, version.module, subject, ref=version.ref, refused_by=keeping(session, version))
+
+
+def _impact(session: Session, module: Module, subject: Select[int], *, ref: str, refused_by: list[str]) -> ImpactOut:
+    below, ids = made_of(subject), set(session.scalars(subject))
+    known = _known(session, below)
+    ways = _ways(session, known, ids, below)
+    family = Family(known, ids, ways, _newest_left(session, module, subject))
+    names = touched_names(session, module, family, below)
+    made = _dependents(family)
+    return ImpactOut(
+        ref=ref,
+        name=module.name,
+        kind=module.kind,
+        yanked=all(known[one].yanked for one in ids) if ids else False,
+        names=names[:MOST],
+        dependents=made[:MOST],
+        jobs=_jobs(session, family, below),
+        cells=cells_naming(session, below),
+        delete=DeleteImpact(refused=bool(refused_by), refused_by=refused_by),
+        left_out=max(0, len(names) - MOST) + max(0, len(made) - MOST),
+    )
+
+
+def _known(session: Session, below: Select[int]) -> dict[int, Known]:
+    """What there is to say of each version, the oldest first; no manifests."""
+    columns = (Version.id, Version.module_id, Module.name, Version.number, Module.kind, Version.yanked_at.is_not(None))
+    query = select(*columns).join(Module, Module.id == Version.module_id).where(Version.id.in_(below))
+    return {row[0]: Known(*row) for row in session.execute(query.order_by(Version.id))}
+
+
+def _newest_left(session: Session, module: Module, subject: Select[int]) -> str | None:
+    """What the newest version of the name is without these."""
+    query = select(Version).where(Version.module_id == module.id, Version.yanked_at.is_(None))
+    version = session.scalar(query.where(Version.id.not_in(subject)).order_by(Version.number.desc()).limit(1))
+    return None if version is None else version.ref
+
+
+def _ways(
+    session: Session, known: Mapping[int, Known], ids: Collection[int], below: Select[int]
+) -> dict[int, list[LineageEdge]]:
+    """Of each version, the shortest way to it from one of these; of two as short, by the older version and the role."""
+    refs = {each.id: each.ref for each in known.values()}
+    query = select(Edge).where(Edge.parent_id.in_(below))
+    steps: dict[int, list[Edge]] = {}
+    for edge in session.scalars(query.order_by(Edge.parent_id, Edge.role, Edge.child_id)):
+        steps.setdefault(edge.parent_id, []).append(edge)
+    ways: dict[int, list[LineageEdge]] = {one: [] for one in sorted(ids)}
+    reached = [*ways]
+    for here in reached:  # grows while it is walked: the nearest first
+        for edge in steps.get(here, ()):
+            if edge.child_id not in ways:
+                ways[edge.child_id] = [*ways[here], edge_out(refs, edge)]
+                reached.append(edge.child_id)
+    return ways
+
+
+def _dependents(family: Family) -> list[DependentImpact]:
+    made = [(family.known[one], way) for one, way in family.ways.items() if one not in family.subject]
+    made.sort(key=lambda each: (len(each[1]), each[0].id))
+    return [
+        DependentImpact.model_validate(
+            {
+                "ref": version.ref,
+                "kind": version.kind,
+                "yanked": version.yanked,
+                "effect": "still_served" if version.kind == "network" else "still_resolved",
+                "why": way,
+            }
+        )
+        for version, way in made
+    ]
+
+
+def _jobs(session: Session, family: Family, below: Select[int]) -> list[JobImpact]:
+    rows = pinning_jobs(session, below)
+    return [
+        _job(job, [row[3] for row in group], family) for job, group in groupby(rows, key=lambda row: tuple(row[:3]))
+    ]
+
+
+def _job(job: tuple[str, ...], pinned: Sequence[int], family: Family) -> JobImpact:
+    nearest = min(pinned, key=lambda one: (len(family.ways[one]), one))
+    pins = [family.known[one].ref for one in pinned]
+    return JobImpact.model_validate(
+        {"id": job[0], "kind": job[1], "state": job[2], "pins": pins, "why": family.ways[nearest]}
+    )
