@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, overload
 from urllib.parse import quote
 
 import httpx
@@ -13,7 +13,8 @@ from graftery.client.answers import json_of, parse
 from graftery.client.transport import TIMEOUT
 from graftery.client.verbs import Verbs, module_path, request_of, version_path
 from graftery.errors import NotFound
-from graftery.spec.lineage import LineageOut
+from graftery.spec.impact import ImpactOut
+from graftery.spec.lineage import Direction, LineageOut
 from graftery.spec.manifest import Kind
 from graftery.spec.names import ALIAS_PATTERN, check_name, parse_reference
 from graftery.spec.wire import (
@@ -54,9 +55,19 @@ class CatalogueVerbs(Verbs):
         """One version: manifest, verified facts, metrics. `name`, `name:3`, `name@alias` or `name@sha256:...`."""
         return parse(VersionOut, self._transport.get(version_path(ref)))
 
-    def lineage(self, ref: str, direction: Literal["up", "down"] = "up") -> LineageOut:
-        """What a version was made from (`up`), or what was made from it (`down`)."""
+    def lineage(self, ref: str, direction: Direction = "up") -> LineageOut:
+        """What a version was made from (`up`), what was made from it (`down`), or `both` as one graph.
+
+        `graftery.spec.graphs.draw` makes DOT or Mermaid of it.
+        """
         return parse(LineageOut, self._transport.get(f"{version_path(ref)}/lineage", direction=direction))
+
+    def impact(self, ref: str) -> ImpactOut:
+        """What a yank of a version (`name:3`, `name@alias`), or of all versions of a `name`, would touch.
+
+        `broken` is what is served now and would be answered differently or not at all; `delete` says what keeps it here.
+        """
+        return parse(ImpactOut, self._transport.get(f"{_bare_or_version_path(ref)}/impact"))
 
     def update(self, name: str, *, description: str | None = None, tags: Sequence[str] | None = None) -> ModuleOut:
         """Change the description (markdown) or the tags of a name; what is None stays.
@@ -118,10 +129,21 @@ class CatalogueVerbs(Verbs):
         """Point an alias at the version that it had before its last change."""
         return parse(AliasOut, self._transport.post(f"{_alias_path(name, alias)}/rollback"))
 
-    def yank(self, ref: str, reason: str) -> VersionOut:
-        """Hide a version from names and aliases; what pins it by number or digest still resolves."""
-        body = request_of(YankRequest, {"reason": reason}).model_dump()
-        return parse(VersionOut, self._transport.post(f"{version_path(ref)}/yank", body))
+    @overload
+    def yank(self, ref: str, reason: str, *, dry_run: Literal[False] = False) -> VersionOut: ...
+
+    @overload
+    def yank(self, ref: str, reason: str, *, dry_run: Literal[True]) -> ImpactOut: ...
+
+    def yank(self, ref: str, reason: str, *, dry_run: bool = False) -> VersionOut | ImpactOut:
+        """Hide a version from names and aliases; what pins it by number or digest still resolves.
+
+        Args:
+            dry_run: change nothing, and give what it would touch.
+        """
+        body = request_of(YankRequest, {"reason": reason, "dry_run": dry_run}).model_dump(exclude_defaults=True)
+        answer = self._transport.post(f"{version_path(ref)}/yank", body)
+        return parse(ImpactOut, answer) if dry_run else parse(VersionOut, answer)
 
     def unyank(self, ref: str) -> VersionOut:
         return parse(VersionOut, self._transport.post(f"{version_path(ref)}/unyank"))
@@ -132,8 +154,7 @@ class CatalogueVerbs(Verbs):
         Raises:
             Conflict: `has_dependents`, with the references of what was made from it in `details["dependents"]`.
         """
-        bare = str(parse_reference(ref)) == parse_reference(ref).name
-        self._transport.request("DELETE", module_path(ref) if bare else version_path(ref))
+        self._transport.request("DELETE", _bare_or_version_path(ref))
 
     def _all(self, model: type, path: str) -> tuple:  # type: ignore[type-arg]
         """A short list that comes whole, as a JSON array or as one page."""
@@ -147,6 +168,11 @@ class CatalogueVerbs(Verbs):
             return self.inspect(f"{name}@sha256:{digest}")
         except NotFound:
             return None
+
+
+def _bare_or_version_path(ref: str) -> str:
+    """Of all versions, where the reference is a name and no more; else of the one."""
+    return module_path(ref) if str(parse_reference(ref)) == parse_reference(ref).name else version_path(ref)
 
 
 def _alias_path(name: str, alias: str) -> str:

@@ -15,7 +15,20 @@ import typer
 from typer.exceptions import TyperException
 
 from graftery import __version__
-from graftery.client.commands import backup, browse, change, clones, compat, keys, precheck, publish, use, verify, work
+from graftery.client.commands import (
+    backup,
+    browse,
+    change,
+    clones,
+    compat,
+    keys,
+    precheck,
+    publish,
+    use,
+    verify,
+    withdraw,
+    work,
+)
 from graftery.errors import GrafteryError
 
 GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -25,6 +38,7 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "inspect": browse.inspect,
         "versions": browse.versions,
         "lineage": browse.lineage,
+        "impact": withdraw.impact,
         "served": browse.served,
     },
     "Names": {
@@ -32,9 +46,9 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "aliases": change.aliases,
         "rollback": change.rollback,
         "describe": change.describe,
-        "yank": change.yank,
-        "unyank": change.unyank,
-        "delete": change.delete,
+        "yank": withdraw.yank,
+        "unyank": withdraw.unyank,
+        "delete": withdraw.delete,
         "compose": change.compose,
     },
     "Work": {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from graftery.client.quality import metrics_entries
-from graftery.spec.lineage import LineageOut
+from graftery.spec.lineage import LineageNode, LineageOut
 from graftery.spec.manifest import Facts, SamplesFacts, TensorSpec
 from graftery.spec.wire import JobOut, VersionOut
 
@@ -136,24 +136,46 @@ def certificate_text(certificate: Mapping[str, Any]) -> str:
 
 
 def lineage_lines(lineage: LineageOut) -> list[str]:
-    """The graph as an indented tree from its root; what was shown once is not unfolded again."""
-    kinds = {node.ref: node.kind for node in lineage.nodes}
+    """The graph as an indented tree from its root; what was shown once is not unfolded again. Of both ways, a tree each."""
+    if lineage.direction != "both":
+        return _tree(lineage, lineage.direction)
+    root, *above = _tree(lineage, "up")
+    _, *below = _tree(lineage, "down")
+    titled = (("made from", above), ("made of it", below))
+    return [
+        root,
+        *(line for title, tree in titled if tree for line in (f"  {title}:", *(f"  {line}" for line in tree))),
+    ]
+
+
+def _tree(lineage: LineageOut, direction: Literal["up", "down"]) -> list[str]:
+    nodes = {node.ref: node for node in lineage.nodes}
     below: dict[str, list[tuple[str, str]]] = {}
     for edge in lineage.edges:
-        near, far = (edge.child, edge.parent) if lineage.direction == "up" else (edge.parent, edge.child)
+        near, far = (edge.child, edge.parent) if direction == "up" else (edge.parent, edge.child)
         below.setdefault(near, []).append((far, edge.role))
-    lines, shown = [f"{lineage.root}  {kinds.get(lineage.root, '')}".rstrip()], {lineage.root}
+    root = nodes.get(lineage.root)
+    lines, shown = [f"{lineage.root}  {root.kind if root else ''}".rstrip() + _pointed_at(root)], {lineage.root}
 
     def unfold(ref: str, depth: int) -> None:
         for far, role in below.get(ref, []):
-            again = far in shown and far in below
-            lines.append(f"{'  ' * depth}{far}  {kinds.get(far, '')} (as {role}){'  ...' if again else ''}")
+            again, node = far in shown and far in below, nodes.get(far)
+            kind = f"{far}  {node.kind if node else ''} (as {role})"
+            lines.append(f"{'  ' * depth}{kind}{_pointed_at(node)}{'  ...' if again else ''}")
             if far not in shown:
                 shown.add(far)
                 unfold(far, depth + 1)
 
     unfold(lineage.root, 1)
     return lines
+
+
+def _pointed_at(node: LineageNode | None) -> str:
+    """The aliases of a node, and whether it is yanked."""
+    if node is None:
+        return ""
+    aliases = " ".join(f"@{alias}" for alias in node.aliases)
+    return f"{f'  {aliases}' if aliases else ''}{'  yanked' if node.yanked else ''}"
 
 
 def job_line(job: JobOut) -> str:

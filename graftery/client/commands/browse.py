@@ -11,6 +11,7 @@ from graftery.client.commands.local_file import inspect_file
 from graftery.client.commands.options import Json, Name, Ref, Url, connect, say, say_json
 from graftery.client.render import lineage_lines, size, table, version_card, when
 from graftery.errors import GrafteryError
+from graftery.spec.graphs import draw
 from graftery.spec.lineage import LineageOut
 
 
@@ -113,21 +114,33 @@ def inspect(
 def lineage(
     ref: Ref,
     *,
-    down: Annotated[
-        bool, typer.Option("--down", help="What was made from it, instead of what it was made from.")
-    ] = False,
+    up: Annotated[bool, typer.Option("--up", help="What it was made from: so where nothing is said.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="What was made from it.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="What it was made from and what was made from it.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="As a graph for Graphviz.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a graph for Markdown.")] = False,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a version was made from, or what was made from it.
+    """Show what a version was made from, what was made from it, or both, from its teachers to what is served.
 
     Examples:
       graftery lineage cat-in-animals
       graftery lineage cat:1 --down
+      graftery lineage cat:1 --both --dot | dot -Tsvg > cat.svg
     """
+    if up + down + both > 1:
+        raise typer.BadParameter("give one of --up, --down and --both")
+    if dot + mermaid + as_json > 1:
+        raise typer.BadParameter("give one of --dot, --mermaid and --json")
     with connect(url) as client:
-        found: LineageOut = client.lineage(ref, "down" if down else "up")
-    say_json(found) if as_json else say("\n".join(lineage_lines(found)))
+        found: LineageOut = client.lineage(ref, "both" if both else "down" if down else "up")
+    if as_json:
+        say_json(found)
+    elif dot or mermaid:
+        say(draw(found, "dot" if dot else "mermaid").rstrip("\n"))
+    else:
+        say("\n".join(lineage_lines(found)))
 
 
 def served(*, url: Url = None, as_json: Json = False) -> None:

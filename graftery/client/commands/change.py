@@ -1,13 +1,12 @@
-"""alias, aliases, rollback, yank, unyank, describe, delete, compose: what changes names, never bytes."""
+"""alias, aliases, rollback, describe, compose: what changes names, never bytes."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from graftery.client.commands.options import Force, Json, Name, NewAlias, Ref, Url, connect, say, say_json, text_of
+from graftery.client.commands.options import Force, Json, Name, NewAlias, Url, connect, say, say_json, text_of
 from graftery.client.commands.plain_name import tell_plain_name
 from graftery.client.quality import metrics_entries
 from graftery.client.render import table, when
@@ -83,34 +82,6 @@ def rollback(name: Name, alias: Alias, *, url: Url = None, as_json: Json = False
     say_json(out) if as_json else say(f"{out.name}@{out.alias} -> {out.ref}")
 
 
-def yank(
-    ref: Ref,
-    *,
-    reason: Annotated[str, typer.Option(help="Why; shown to everybody who asks for this version.")],
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Hide a version from names and aliases. What pins it by number or digest still gets it; `unyank` reverses it.
-
-    Examples:
-      graftery yank cat:3 --reason "trained on mislabelled dogs"
-    """
-    with connect(url) as client:
-        out = client.yank(ref, reason)
-    say_json(out) if as_json else say(f"{out.ref} is yanked: {out.yank_reason}")
-
-
-def unyank(ref: Ref, *, url: Url = None, as_json: Json = False) -> None:
-    """Show a yanked version again.
-
-    Examples:
-      graftery unyank cat:3
-    """
-    with connect(url) as client:
-        out = client.unyank(ref)
-    say_json(out) if as_json else say(f"{out.ref} is back")
-
-
 def describe(
     name: Name,
     *,
@@ -127,28 +98,6 @@ def describe(
     with connect(url) as client:
         out = client.update(name, description=text_of(description), tags=tag or None)
     say_json(out) if as_json else say(f"{out.name}: {' '.join(out.tags) or 'no tags'}")
-
-
-def delete(
-    ref: Ref,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Delete a version, or a name with all its versions. Refused while others depend on it; `yank` hides it at once.
-
-    Examples:
-      graftery delete cat:3
-      graftery delete cat --yes
-    """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("say --yes where nobody can be asked")
-        typer.confirm(f"Delete {ref} for good?", abort=True, err=True)
-    with connect(url) as client:
-        client.delete(ref)
-    say_json({"deleted": ref}) if as_json else say(f"{ref} is deleted; `graftery collect` frees its bytes")
 
 
 def compose(

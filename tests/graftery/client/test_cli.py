@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from graftery.client.cli import COMPAT, GROUPS, run
+from graftery.spec.graphs import draw
+from graftery.spec.lineage import LineageOut
 from tests.support.scripted import Answer, Asked, Script, as_json, problem, scripted
 
 AT = "2026-01-02T03:04:05Z"
@@ -94,7 +96,9 @@ def test_dependents_are_named(graftery: Callable[..., tuple[int, str, str]]) -> 
         ["alias", "cat", "stable"],
         ["alias", "cat", "stable", "3", "--remove"],
         ["alias", "cat", "stable", "three"],
-        ["delete", "cat"],
+        ["lineage", "cat", "--up", "--both"],
+        ["lineage", "cat", "--dot", "--json"],
+        ["yank", "cat:1"],
         ["transplant", "cat", "is", "--name", "n", "--recipe", "{"],
         ["transplant", "cat", "is", "--name", "n", "--recipe", "nofile.json"],
         ["transplant", "cat", "is"],
@@ -165,6 +169,32 @@ def test_inspect_shows_a_card(graftery: Callable[..., tuple[int, str, str]], ver
     for text in ("cat:1\n", "kind", "yanked: bad", "default", "2.05 kB", "dog:2 (as category)", "accuracy 0.9812"):
         assert text in out
     assert "x:1" not in out
+
+
+def test_lineage_is_a_tree_or_a_graph(graftery: Callable[..., tuple[int, str, str]]) -> None:
+    asked: list[Asked] = []
+
+    def answer(request: Asked) -> Answer:
+        asked.append(request)
+        nodes = [
+            {"ref": "cat:1", "kind": "category", "digest": "d"},
+            {"ref": "dog:2", "kind": "teacher", "digest": "d"},
+        ]
+        edges = [{"child": "cat:1", "parent": "dog:2", "role": "teacher"}]
+        return as_json({"root": "cat:1", "direction": request.query["direction"][0], "nodes": nodes, "edges": edges})
+
+    def lineage(*options: str) -> str:
+        code, out, err = graftery({"GET /v1/versions/cat/lineage": answer}, "lineage", "cat", *options)
+        assert (code, err) == (0, "")
+        return out
+
+    assert lineage() == lineage("--up") == "cat:1  category\n  dog:2  teacher (as teacher)\n"
+    assert lineage("--down") == "cat:1  category\n"
+    assert lineage("--both").splitlines()[1] == "  made from:"
+    assert [request.query["direction"] for request in asked] == [["up"], ["up"], ["down"], ["both"]]
+    document = json.loads(lineage("--both", "--json"))
+    for how in ("dot", "mermaid"):
+        assert lineage("--both", f"--{how}") == draw(LineageOut.model_validate(document), how)  # type: ignore[arg-type]
 
 
 def test_what_is_no_file_and_no_reference(graftery: Callable[..., tuple[int, str, str]]) -> None:

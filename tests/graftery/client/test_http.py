@@ -245,6 +245,7 @@ def test_infer_sends_many_rows_in_pieces_to_one_version() -> None:
 def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) -> None:
     alias = {"name": "cat", "alias": "stable", "version": 3, "ref": "cat:3", "updated_at": AT}
     lineage = {"root": "cat:1", "direction": "down", "nodes": [], "edges": []}
+    impact = {"ref": "cat:3", "name": "cat", "kind": "category", "delete": {"refused": True, "refused_by": ["net:1"]}}
     script: Script = {
         "PUT /v1/modules/cat/aliases/stable": lambda _: as_json(alias),
         "DELETE /v1/modules/cat/aliases/stable": lambda _: Answer(204),
@@ -256,6 +257,9 @@ def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) ->
         "DELETE /v1/versions/cat:3": lambda _: Answer(204),
         "DELETE /v1/modules/cat": lambda _: Answer(204),
         "GET /v1/versions/cat/lineage": lambda _: as_json(lineage),
+        "GET /v1/versions/cat:3/impact": lambda _: as_json(impact),
+        "GET /v1/modules/cat/impact": lambda _: as_json(impact | {"ref": "cat"}),
+        "POST /v1/versions/cat:4/yank": lambda _: as_json(impact),
         "POST /v1/networks": lambda _: as_json(version(kind="network"), 201),
         "POST /v1/collect": lambda _: as_json(job(kind="collect"), 202),
         "POST /v1/jobs/j1/cancel": lambda _: as_json(job()),
@@ -274,6 +278,9 @@ def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) ->
         client.delete("cat:3")
         client.delete("cat")
         assert client.lineage("cat", "down").direction == "down"
+        assert client.impact("cat:3").ref == "cat:3"
+        assert client.impact("cat").ref == "cat"
+        assert client.yank("cat:4", "bad", dry_run=True).delete.refused_by == ["net:1"]
         client.compose("n", "cat", "is", alias="stable", evaluate_on="few")
         client.collect(dry_run=True)
         client.cancel("j1")
@@ -285,6 +292,7 @@ def test_the_rest_of_the_verbs_go_where_they_belong(version: Make, job: Make) ->
     by_path = {f"{request.method} {request.path}": request for request in asked}
     assert by_path["PUT /v1/modules/cat/aliases/stable"].json() == {"version": 3}
     assert by_path["POST /v1/versions/cat:3/yank"].json() == {"reason": "bad"}
+    assert by_path["POST /v1/versions/cat:4/yank"].json() == {"reason": "bad", "dry_run": True}
     composed = {"name": "n", "category": "cat", "task": "is", "alias": "stable", "evaluate_on": "few", "force": False}
     assert by_path["POST /v1/networks"].json() == composed
     assert by_path["POST /v1/collect"].json() == {"dry_run": True}

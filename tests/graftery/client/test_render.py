@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_a_table_is_text_without_trailing_blanks(capsys: pytest.CaptureFixture[s
 
 def test_lineage_unfolds_each_part_once() -> None:
     refs = {"n:1": "network", "f:1": "category", "g:1": "task", "t:1": "teacher", "s:1": "samples"}
-    nodes = [{"ref": ref, "kind": kind, "digest": "d"} for ref, kind in refs.items()]
+    nodes: list[dict[str, Any]] = [{"ref": ref, "kind": kind, "digest": "d"} for ref, kind in refs.items()]
     pairs = [("n:1", "f:1", "category"), ("n:1", "g:1", "task"), ("f:1", "t:1", "teacher"), ("g:1", "t:1", "teacher")]
     edges = [
         {"child": child, "parent": parent, "role": role} for child, parent, role in [*pairs, ("t:1", "s:1", "samples")]
@@ -47,6 +48,18 @@ def test_lineage_unfolds_each_part_once() -> None:
     ]
     down = LineageOut.model_validate({"root": "t:1", "direction": "down", "nodes": nodes, "edges": edges})
     assert lineage_lines(down)[1:3] == ["  f:1  category (as teacher)", "    n:1  network (as category)"]
+    nodes[0] |= {"aliases": ["default", "stable"], "yanked": True}
+    both = LineageOut.model_validate({"root": "f:1", "direction": "both", "nodes": nodes, "edges": edges})
+    assert lineage_lines(both) == [
+        "f:1  category",
+        "  made from:",
+        "    t:1  teacher (as teacher)",
+        "      s:1  samples (as samples)",
+        "  made of it:",
+        "    n:1  network (as category)  @default @stable  yanked",
+    ]
+    alone = LineageOut.model_validate({"root": "n:1", "direction": "both", "nodes": nodes[:1], "edges": []})
+    assert lineage_lines(alone) == ["n:1  network  @default @stable  yanked"]
 
 
 def test_a_job_in_one_line() -> None:
