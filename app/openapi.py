@@ -28,7 +28,10 @@ TAGS = [
     {"name": "samples", "description": "Sample sets, labelled or not"},
     {"name": "uploads", "description": "Uploads in pieces that outlive a connection, and bytes that need not be sent"},
     {"name": "networks", "description": "Composed networks and the transplants that make them"},
-    {"name": "generic networks", "description": "Categories by tasks: each cell a network, grown one teacher at a time"},
+    {
+        "name": "generic networks",
+        "description": "Categories by tasks: each cell a network, grown one teacher at a time",
+    },
     {"name": "jobs", "description": "Long work: state, live events, cancel, retry"},
     {"name": "inference", "description": "Composed networks, asked by the Open Inference Protocol (KServe V2)"},
     {"name": "access", "description": "Keys and the audit log: for admins, where keys are asked for"},

@@ -74,7 +74,6 @@ PROBLEMS: dict[str, Problem] = {
     "yanked": Problem(404, "The version was yanked"),
     "conflict": Problem(409, "The state of the registry forbids it"),
     "kind_conflict": Problem(409, "The name belongs to another kind"),
-    "cells_differ": Problem(409, "The cells are of different modules"),
     "cells_worse": Problem(409, "Cells of the generic network would become worse"),
     "has_dependents": Problem(409, "Others depend on it"),
     "job_state": Problem(409, "The job's state forbids it"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from graftery.spec.impact import CellImpact, DeleteImpact, DependentImpact, ImpactOut, JobImpact
 from graftery.spec.lineage import LineageEdge
@@ -15,7 +15,7 @@ from registry.catalogue.lineage import edge_out, made_of
 from registry.catalogue.pins import pinning_jobs
 from registry.catalogue.removal import dependents, exact, keeping
 from registry.catalogue.touched import Family, Known, touched_names
-from registry.models import Edge, Module, Version
+from registry.models import Edge, GenericCell, GenericMember, Module, Version
 
 MOST = 1000
 """Names and dependents that are listed, each."""
@@ -53,7 +53,27 @@ def cells_naming(session: Session, version_ids: Select[int]) -> list[CellImpact]
     Args:
         version_ids: of the subject and of all that was made of it, to be asked for within a query.
     """
-    return []
+    category, task = aliased(GenericMember), aliased(GenericMember)
+    row, column = aliased(Module), aliased(Module)
+    generic = GenericCell.generic_id
+    query = (
+        select(Module.name, row.name, column.name)
+        .join(GenericCell, generic == Module.id)
+        .join(row, row.id == GenericCell.category_id)
+        .join(column, column.id == GenericCell.task_id)
+        .join(category, (category.generic_id == generic) & (category.member_id == GenericCell.category_id))
+        .join(task, (task.generic_id == generic) & (task.member_id == GenericCell.task_id))
+        .where(GenericCell.version_id.is_not(None))
+        .where(
+            or_(
+                GenericCell.version_id.in_(version_ids),
+                category.version_id.in_(version_ids),
+                task.version_id.in_(version_ids),
+            )
+        )
+        .order_by(Module.name, category.place, task.place)
+    )
+    return [CellImpact(generic=found[0], category=found[1], task=found[2]) for found in session.execute(query)]
 
 
 def _of_version(session: Session, version: Version) -> ImpactOut:

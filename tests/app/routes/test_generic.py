@@ -347,6 +347,17 @@ def test_what_is_in_a_generic_network_cannot_be_deleted(client: TestClient) -> N
         assert "generic network zoo" in response.json()["dependents"]
 
 
+@pytest.mark.usefixtures("zoo")
+def test_impact_names_the_cells(client: TestClient) -> None:
+    both = [{"generic": "zoo", "category": "all", "task": task} for task in ("all-is", "all-size")]
+    for ref, cells in (("all:1", both), ("all-is:1", both[:1]), ("all-size-teacher:1", both[1:]), ("dog:1", [])):
+        found = client.get(f"/v1/versions/{ref}/impact").json()
+        assert found["cells"] == cells, ref
+    found = client.get("/v1/modules/all-is/impact").json()
+    assert found["cells"] == both[:1]
+    assert "generic network zoo" in found["delete"]["refused_by"]
+
+
 def test_other_kinds_are_no_generic_networks(client: TestClient) -> None:
     response = client.get("/v1/generic/dog")
     assert (response.status_code, code_of(response)) == (409, "kind_mismatch")
