@@ -45,7 +45,7 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
     names.check_in(session, {request.name: ("network",), f"{request.name}-adapter": ("adapter",)})
     parts = _resolved(session, request)
     check_parts(session, parts["category"], parts["task"], parts.get("teacher_task"), force=request.force)
-    _check_sets(parts)
+    check_sets(parts)
     recipe = _recipe(request.recipe, parts)
     if "samples" in parts and "direct" in recipe.objectives:
         _check_taught(parts["samples"], parts["task"], recipe)
@@ -106,7 +106,7 @@ def _check_own_task(session: Session, category: Version, teacher_task: Version) 
         )
 
 
-def _check_sets(parts: Mapping[str, Version]) -> None:
+def check_sets(parts: Mapping[str, Version]) -> None:
     """Refuse sample sets that do not fit the category, the task or each other."""
     wanted, meaning = manifest_of(parts["category"]).input, output_of(manifest_of(parts["task"]))
     sets = {role: samples_of(parts[role]) for role in ("samples", "unlabelled", "evaluate_on") if role in parts}

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from graftery.learning.checkpoint import Checkpoint
 
 # Kind of job to the module whose `run(order, reporter)` does it. Loaded before the first order: that is what is warm.
-RUNNERS: Mapping[str, str] = {"transplant": "worker.transplanting", "clone": "worker.cloning"}
+RUNNERS: Mapping[str, str] = {
+    "transplant": "worker.transplanting",
+    "clone": "worker.cloning",
+    "consolidate": "worker.consolidating",
+}
 _PROGRESS_S = 0.5
 _LONGEST_MESSAGE = 1000
 

@@ -15,6 +15,7 @@ from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import CloneRecipe
+from worker import files
 from worker.certifying import Certifier
 from worker.child import Reporter
 from worker.device import use
@@ -33,8 +34,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             SampleSet.load(order.files["samples"]),
             order.request["want"],
             recipe=CloneRecipe.model_validate(order.recipe),
-            evaluate_on=_samples(order, "evaluate_on"),
-            source_evaluate_on=_samples(order, "source_evaluate_on"),
+            evaluate_on=files.samples(order, "evaluate_on"),
+            source_evaluate_on=files.samples(order, "source_evaluate_on"),
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
             checkpoint=lambda state: reporter.keep(state, order.scratch),
@@ -67,10 +68,6 @@ def _attached(order: Order, clone: Path) -> dict[str, FileOf] | None:
     target = _members(order, "target")
     place = sum(role.startswith("clone.") for role in target)
     return {role: FileOf(path=path) for role, path in {**target, f"clone.{place}": str(clone)}.items()}
-
-
-def _samples(order: Order, role: str) -> SampleSet | None:
-    return SampleSet.load(order.files[role]) if role in order.files else None
 
 
 def _result(made: Cloned, path: Path, order: Order) -> dict[str, Any]:

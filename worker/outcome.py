@@ -11,6 +11,7 @@ from graftery.errors import Unavailable
 from registry import jobs
 from worker.bench import Bench
 from worker.clones import publish_clone
+from worker.consolidations import publish_consolidation
 from worker.lease import Lease
 from worker.prepare import patiently
 from worker.publish import Overtaken, publish
@@ -28,6 +29,8 @@ class Ending:
     message: str = ""
 
 
+_PUBLISHERS = {"transplant": publish, "clone": publish_clone, "consolidate": publish_consolidation}
+
 LOST = Ending("lost", message="another worker may have the job")
 
 
@@ -43,11 +46,9 @@ def deliver(bench: Bench, claim: jobs.Claim, lease: Lease, made: dict[str, Any],
 
 
 def _deliver(bench: Bench, claim: jobs.Claim, made: dict[str, Any], seconds: float) -> None:
-    if claim.kind == "transplant":
-        publish(bench.database, bench.store, claim, made, seconds)
-        return
-    if claim.kind == "clone":
-        publish_clone(bench.database, bench.store, claim, made, seconds)
+    publisher = _PUBLISHERS.get(claim.kind)
+    if publisher is not None:
+        publisher(bench.database, bench.store, claim, made, seconds)
         return
     with bench.database.transaction() as session:
         jobs.finish(session, claim.id, claim.attempt, made)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from graftery.data.samples import SampleSet
-from graftery.module import ModuleFile, verify
+from graftery.module import verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import Checkpoint, Transplant, transplant
+from worker import files
 from worker.certifying import Certifier
 from worker.child import Reporter
 from worker.device import use
@@ -26,12 +26,12 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     try:
         certifier.before()
         made = transplant(
-            _module(order, "category"),
-            _module(order, "task"),
-            teacher_task=_module(order, "teacher_task") if "teacher_task" in order.files else None,
-            samples=_samples(order, "samples"),
-            unlabelled=_samples(order, "unlabelled"),
-            evaluate_on=_samples(order, "evaluate_on"),
+            files.module(order, "category"),
+            files.module(order, "task"),
+            teacher_task=files.module_or_none(order, "teacher_task"),
+            samples=files.samples(order, "samples"),
+            unlabelled=files.samples(order, "unlabelled"),
+            evaluate_on=files.samples(order, "evaluate_on"),
             recipe=TransplantRecipe.model_validate(order.recipe),
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
@@ -46,14 +46,6 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
         # What a job leaves in torch's cache is not there for the next process on this GPU.
         if device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _module(order: Order, role: str) -> ModuleFile:
-    return ModuleFile.load(order.files[role], order.limits)
-
-
-def _samples(order: Order, role: str) -> SampleSet | None:
-    return SampleSet.load(order.files[role]) if role in order.files else None
 
 
 def _result(made: Transplant, path: Path, order: Order) -> dict[str, Any]:

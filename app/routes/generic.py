@@ -10,11 +10,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app import growing, growth
+from app import consolidating, growing, growth
 from app.deps import Cursor, Limit, NamePath, Posting, Reading, Service, ServiceDep, Work, Writing, link_next
 from app.errors import problems
 from app.prechecks import Wanted, wanted
-from app.routes.jobs import wake
+from app.routes.jobs import accepted, wake
 from app.routes.networks import MISFITS, REFERENCES
 from graftery.errors import GrafteryError
 from graftery.spec.cells import csv_of, within
@@ -23,6 +23,7 @@ from graftery.spec.generic import (
     CellRequest,
     CellState,
     ChangeOut,
+    ConsolidateRequest,
     GenericCertificate,
     GenericOut,
     GenericRequest,
@@ -30,9 +31,10 @@ from graftery.spec.generic import (
     GrowOut,
     GrowRequest,
     MembersRequest,
+    PromoteRequest,
     RollbackRequest,
 )
-from graftery.spec.wire import Page, PrecheckOut
+from graftery.spec.wire import JobOut, Page, PrecheckOut
 from registry import catalogue, generics
 from registry.models import Version
 
@@ -194,6 +196,41 @@ def _asked(service: Service, name: str, request: GrowRequest) -> dict[str, Wante
             each.task: wanted(session, found.category, each.cell.task, recipe.adapter, recipe.seed)
             for each in found.started
         }
+
+
+@router.post(
+    "/{name}/consolidate",
+    status_code=202,
+    response_model=JobOut,
+    responses=problems(
+        *REFERENCES,
+        *MISFITS[:4],
+        "cells_differ",
+        "recipe_invalid",
+        "samples_missing",
+        "samples_invalid",
+        "request_invalid",
+    ),
+)
+def consolidate_generic(work: Posting, name: NamePath, request: ConsolidateRequest) -> Response:
+    """Let a task module learn on over the features of all its categories, or a category module with the gradients of all its tasks.
+
+    The job publishes new versions, measured beside the old ones cell by cell; the network has the old ones until it is promoted.
+    """
+    return accepted(work, consolidating.submit(work.session, name, request))
+
+
+@router.post(
+    "/{name}/promote",
+    response_model=ChangeOut,
+    responses=problems(*KNOWN, "conflict", "yanked", "job_state", "cells_worse", "idempotency_conflict"),
+)
+def promote_generic(work: Posting, name: NamePath, request: PromoteRequest) -> Response:
+    """Put what a consolidation made into all cells that it was about, or into none: no cell may be worse by more than `worst`.
+
+    The names of the cells' networks serve the new versions at the same moment. Where anybody changed one of the cells meanwhile: 409.
+    """
+    return work.answer(generics.change_out(generics.promote(work.session, name, request.job, request.worst)))
 
 
 @router.post(

@@ -1,10 +1,10 @@
-"""What is made of a generic network's cells: their figures, which are good enough, which became worse, and a table of them."""
+"""What is made of a generic network's cells: their figures, which are good enough, and a table of them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from graftery.spec.generic import Accept, CellOut, Figure, GenericOut
@@ -50,26 +50,6 @@ def refusal(metrics: Mapping[str, Any], accept: Accept) -> str | None:
     if accept.agreement is not None and agreed is not None and agreed < accept.agreement:
         return f"its agreement with the teacher is {agreed:.2f}, below {accept.agreement:g}"
     return None
-
-
-def worse_than(cells: Iterable[Mapping[str, Any]], points: float) -> list[str]:
-    """The cells of a consolidation that are worse by more than so many points, in words.
-
-    Args:
-        cells: each with `category`, `task`, and the metrics `was` and `became`, as versions have them. They are compared by their metric,
-            or, where that was not measured, by their agreement with the teacher (100 points: from none to all).
-    """
-    found = []
-    for cell in cells:
-        was, became = own_figure(cell["was"]), own_figure(cell["became"])
-        if was is not None and became is not None:
-            what, old, new = was.metric, was.value, became.value
-        else:
-            what, old, new = "agreement", kappa(cell["was"]) or 0.0, kappa(cell["became"]) or 0.0
-        # Rounded: what is exactly so many points worse is not worse by more.
-        if round(100 * (old - new), 6) > points:
-            found.append(f"{cell['category']} x {cell['task']}: {what} {old:.4f} to {new:.4f}")
-    return found
 
 
 def within(cell: CellOut, points: float) -> bool:

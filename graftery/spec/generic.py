@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, model_validator
 
 from graftery.spec.manifest import Frozen
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
 from graftery.spec.references import MAX_TASKS, Name, PerTask, Ref, distinct
 from graftery.spec.wire import PrecheckOut, Request, Whole, Wire
 
@@ -96,6 +96,35 @@ class CellRequest(Request):
 
     network: Ref
     replace: StrictBool = Field(False, description="Also where the cell has another network; `rollback` undoes it")
+
+
+class ConsolidateRequest(Request):
+    """Let one module learn from all its cells: a task module over its categories' features, or a category module from its tasks."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"task": "animals-is"}, {"category": "cat", "evaluate_on": {"animals-is": "cats"}}]
+        },
+    )
+
+    task: Name | None = Field(None, description="The column whose module learns on")
+    category: Name | None = Field(None, description="Or the row")
+    samples: PerTask | None = Field(
+        None,
+        description="Labelled samples; for all cells, or by the other name of the cell: of a column its categories",
+    )
+    unlabelled: PerTask | None = Field(None, description="Images without labels; for all cells, or by that name")
+    evaluate_on: PerTask | None = Field(
+        None, description="Labelled samples to measure on; for all cells, or by that name"
+    )
+    recipe: ConsolidateRecipe = Field(default_factory=ConsolidateRecipe)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.task is None) == (self.category is None):
+            raise ValueError("name a task or a category, not both")
+        return self
 
 
 class PromoteRequest(Request):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graftery.spec.manifest import Facts
-from graftery.spec.recipes import AGREEMENT_IMAGES, AdapterRecipe, CloneRecipe, TransplantRecipe
+from graftery.spec.recipes import AGREEMENT_IMAGES, AdapterRecipe, CloneRecipe, ConsolidateRecipe, TransplantRecipe
 
 MIB = 1024**2
 _VALUE_BYTES = 4
@@ -52,6 +52,27 @@ def estimate(category: Facts, task: Facts, teacher_task: Facts | None, recipe: T
     weights = sum(net.parameters for net in nets) + _TRAINED * _adapter(category, task, recipe.adapter)
     bank = min(recipe.bank.mebibytes * MIB, 2 * _VALUE_BYTES * recipe.bank.rows * largest) * _KEPT // 2
     return FIXED_BYTES + _VALUE_BYTES * (weights + max(moments)) + bank
+
+
+def estimate_consolidation(
+    cells: Sequence[tuple[Facts, Facts, Facts | None]], recipe: ConsolidateRecipe, inversion: Sequence[bool]
+) -> int | None:
+    """Bytes at the largest moment of a consolidation: a step has the graphs of all its cells.
+
+    Args:
+        cells: f, gS and gT of each.
+        inversion: whether a cell's images are optimised.
+
+    Returns:
+        None where a module was published before its values were counted.
+    """
+    same = {name: getattr(recipe, name) for name in ("batch", "bank", "inversion")}
+    found = []
+    for (category, task, teacher_task), inverted in zip(cells, inversion, strict=True):
+        sources = ("inversion", "noise") if inverted else ("noise",)
+        own = TransplantRecipe().model_copy(update={**same, "sources": sources})
+        found.append(estimate(category, task, teacher_task, own))
+    return None if None in found else FIXED_BYTES + sum((each or 0) - FIXED_BYTES for each in found)
 
 
 def estimate_clone(source: Sequence[Facts], target: Sequence[Facts], images: int, recipe: CloneRecipe) -> int | None:

@@ -13,7 +13,7 @@ from graftery.spec.references import Alias, Name, PerTask, Ref, Tasks
 
 Tag = Annotated[str, Field(min_length=1, max_length=64, examples=["animals"])]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobKind = Literal["transplant", "clone", "collect"]
+JobKind = Literal["transplant", "clone", "consolidate", "collect"]
 FINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
 EventType = Literal["state", "progress", "checkpoint", "result"]
 

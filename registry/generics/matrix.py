@@ -112,11 +112,11 @@ class _Known:
 
 
 def _job_id(cell: Cell) -> str | None:
-    """The last job about a cell; of a network that was there before the cell was, the one that made it."""
-    if cell.row is not None and cell.row.job_id is not None:
-        return cell.row.job_id
+    """The job that made a cell's network; else the last one about it."""
     by = cell.network.created_by if cell.network is not None else None
-    return by.removeprefix(_BY_JOB) if by is not None and by.startswith(_BY_JOB) else None
+    if by is not None and by.startswith(_BY_JOB):
+        return by.removeprefix(_BY_JOB)
+    return None if cell.row is None else cell.row.job_id
 
 
 def _parameters(session: Session, networks: Collection[int]) -> dict[int, int]:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict, NotFound
-from graftery.spec.cells import worse_than
+from graftery.spec.consolidating import CellReport, worse_than
 from registry import jobs
 from registry.access import caller
 from registry.catalogue.aliases import set_alias
@@ -38,6 +38,10 @@ def promote(session: Session, name: str, job_id: str, worst: float) -> GenericCh
     job = jobs.get(session, job_id)
     _check_job(job, name)
     made: Mapping[str, Any] = job.result or {}
+    if made["unchanged"]:
+        raise Conflict(
+            f"job {job.id} changed nothing: no state was better than the start", hint="there is nothing to promote"
+        )
     _check_rule(made["cells"], worst)
     there = grid(session, generic)
     swaps = [(there.cell(each["category"], each["task"]), each["before"], each["network"]) for each in made["cells"]]
@@ -61,7 +65,8 @@ def _check_job(job: Job, name: str) -> None:
 
 
 def _check_rule(cells: Sequence[Mapping[str, Any]], worst: float) -> None:
-    worse = worse_than(cells, worst)
+    found = worse_than((CellReport.model_validate(cell["report"]) for cell in cells), worst)
+    worse = [f"{each.cell}: {each.figure} {each.before:.4f} to {each.after:.4f}" for each in found]
     if worse:
         raise Conflict(
             f"{len(worse)} of {len(cells)} cells would be worse by more than {worst:g} points: {'; '.join(worse[:5])}",
