@@ -84,3 +84,27 @@ def test_large_numbers(client: TestClient) -> None:
     assert client.get("/v1/versions/digits:9999999999").status_code == 422
     assert client.put("/v1/modules/digits/aliases/a", json={"version": 2**40}).status_code == 422
     assert client.get("/v1/jobs/x/events", headers={"Last-Event-ID": str(2**31)}).status_code == 422
+
+
+def test_teachers_come_at_once_from_several_clients(client: TestClient) -> None:
+    push_teacher(client, "all", outputs=("is", "size"), channels=6, seed=1)
+    for seed, name in enumerate(("dog", "owl"), 2):
+        push_teacher(client, name, outputs=("is", "size"), seed=seed)
+    client.post("/v1/generic", json={"name": "zoo", "categories": ["all"], "tasks": ["all-is", "all-size"]})
+    asked = [{"category": name} for name in ("dog", "owl") * 4]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda body: client.post("/v1/generic/zoo/grow", json=body), asked))
+    assert sorted(answer.status_code for answer in answers) == [200] * 6 + [202] * 2
+    jobs = {(job["request"]["generic"]["category"], job["request"]["generic"]["task"]) for job in _queued(client)}
+    assert len(_queued(client)) == len(jobs) == 4
+    found = client.get("/v1/generic/zoo").json()
+    assert {row["name"] for row in found["categories"]} == {"all", "dog", "owl"}
+    assert [cell["state"] for cell in found["cells"]] == ["ready"] * 2 + ["running"] * 4
+    impact = client.get("/v1/versions/all-is:1/impact").json()
+    assert impact["cells"] == [{"generic": "zoo", "category": "all", "task": "all-is"}]
+    assert client.get("/v1/generic/zoo/certificate").json()["cells"] == 2
+    assert client.get("/v1/generic").json()["items"][0]["ready"] == 2
+    answers = [client.post(f"/v1/jobs/{job['id']}/cancel") for job in _queued(client)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert client.delete("/v1/generic/zoo/members/dog").status_code == 204
+    assert client.delete("/v1/generic/zoo").status_code == 204

@@ -152,6 +152,8 @@ def test_a_category_learns_on_with_the_gradients_of_its_tasks(world: World) -> N
     job = world.done(category="lynx")
     result = job.result or {}
     assert (result["before"], [cell["category"] for cell in result["cells"]]) == ("lynx:1", ["lynx"])
+    # The other cell shares nothing with it, and is asked again all the same.
+    assert result["certificate"]["networks"] == 2
     if not result["unchanged"]:
         world.promote(job.id)
         assert world.members() == ["lynx:2", "owl:1", "kind:1"]
