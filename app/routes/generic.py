@@ -226,11 +226,11 @@ def consolidate_generic(work: Posting, name: NamePath, request: ConsolidateReque
     responses=problems(*KNOWN, "conflict", "yanked", "job_state", "cells_worse", "idempotency_conflict"),
 )
 def promote_generic(work: Posting, name: NamePath, request: PromoteRequest) -> Response:
-    """Put what a consolidation made into all cells that it was about, or into none: no cell may be worse by more than `worst`.
+    """Put what consolidations made into all cells that they were about, or into none: no cell may be worse by more than `worst`.
 
     The names of the cells' networks serve the new versions at the same moment. Where anybody changed one of the cells meanwhile: 409.
     """
-    return work.answer(generics.change_out(generics.promote(work.session, name, request.job, request.worst)))
+    return work.answer(generics.change_out(generics.promote(work.session, name, request.jobs, request.worst)))
 
 
 @router.post(

@@ -128,9 +128,17 @@ class ConsolidateRequest(Request):
 
 
 class PromoteRequest(Request):
-    """Put what a consolidation made into the cells that it is about, all or none."""
+    """Put what consolidations made into the cells that they are about: all of them, or none."""
 
-    job: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+    jobs: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]], AfterValidator(distinct)
+    ] = Field(
+        min_length=1,
+        max_length=64,
+        description="Of rows or columns that share no cell",
+        json_schema_extra={"uniqueItems": True},
+        examples=[["0196f2c8a4c0"]],
+    )
     worst: float = Field(
         0.5, ge=0, le=100, description="Points that no cell may be worse by, by its metric, or else by agreement"
     )
@@ -255,7 +263,7 @@ class ChangeOut(Wire):
         default_factory=dict, description="Name to the version before and after"
     )
     cells: list[dict[str, str | None]] = Field(default_factory=list, description="category, task, old and new")
-    job: str | None = None
+    jobs: list[str] = Field(default_factory=list, description="That made what came in")
     undoes: int | None = None
 
 

@@ -94,7 +94,7 @@ def settle(session: Session, job_id: str, where: Mapping[str, Any], network: Ver
         return {**told, "outcome": "rejected", "reason": reason}
     row.version_id, row.rejected = network.id, None
     set_alias(session, network.module.name, DEFAULT, network.number, f"job {job_id}")
-    note(session, generic, "cell", cells=[(cell, None, network)], job=job_id)
+    note(session, generic, "cell", cells=[(cell, None, network)], jobs=[job_id], by=f"job {job_id}")
     return {**told, "outcome": "kept"}
 
 

@@ -26,16 +26,17 @@ def note(
     *,
     members: Mapping[str, tuple[Version | None, Version | None]] = {},
     cells: Sequence[Became] = (),
-    job: str | None = None,
+    jobs: Sequence[str] = (),
     undoes: int | None = None,
+    by: str | None = None,
 ) -> GenericChange:
     """Write down a change, here and in the audit log.
 
     Args:
         members: name to its version before and after.
-        job: that made it; it is then the one who did it.
+        jobs: that made what came in.
+        by: by default the caller.
     """
-    by = None if job is None else f"job {job}"
     details = {
         "members": {name: [_ref(old), _ref(new)] for name, (old, new) in members.items()},
         "cells": [
@@ -47,7 +48,7 @@ def note(
             }
             for cell, old, new in cells
         ],
-        **({} if job is None else {"job": job}),
+        "jobs": list(jobs),
     }
     row = GenericChange(generic_id=generic.id, action=action, by=audit.author(by), details=details, undoes=undoes)
     session.add(row)
@@ -68,7 +69,7 @@ def change_out(row: GenericChange) -> ChangeOut:
         by=row.by,
         members=row.details.get("members", {}),
         cells=row.details.get("cells", []),
-        job=row.details.get("job"),
+        jobs=row.details.get("jobs", []),
         undoes=row.undoes,
     )
 

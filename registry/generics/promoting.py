@@ -22,19 +22,36 @@ Swap = tuple[Cell, str | None, str | None]
 """A cell, the reference of the network that it has, and of the one that it is to have."""
 
 
-def promote(session: Session, name: str, job_id: str, worst: float) -> GenericChange:
-    """Put the networks that a consolidation made into the cells that it was about, and its module into the row or column.
+def promote(session: Session, name: str, job_ids: Sequence[str], worst: float) -> GenericChange:
+    """Put the networks that consolidations made into the cells that they were about, and their modules into the rows and columns.
 
     Args:
+        job_ids: of rows and columns that share no cell.
         worst: points that no cell may be worse by.
 
     Raises:
         NotFound: there is no such generic network, or no such job.
-        Conflict: `job_state`: the job is no consolidation of this network that has succeeded; `conflict`: a cell changed since it began;
-            `cells_worse`: with the cells that are.
+        Conflict: `job_state`: a job is no consolidation of this network that has succeeded; `conflict`: a cell changed since it began, or
+            two of them are about one; `cells_worse`: with the cells that are.
     """
     caller.check_name(name)
     generic = find(session, name, lock=True)
+    made = [_made(session, name, job_id, worst) for job_id in job_ids]
+    there = grid(session, generic)
+    swaps = [_swaps(there, each) for each in made]
+    _check_apart([cell for each in swaps for cell, *_ in each])
+    members: dict[str, tuple[Version | None, Version | None]] = {}
+    for each, own in zip(made, swaps, strict=True):
+        before, after = resolve(session, each["before"]), resolve(session, each["module"], for_pin=True)
+        _check_complete(there, before, own)
+        _swap_member(session, generic, before, after)
+        members[after.module.name] = before, after
+    became = _swap(session, generic, [swap for own in swaps for swap in own])
+    return note(session, generic, "promote", members=members, cells=became, jobs=job_ids)
+
+
+def _made(session: Session, name: str, job_id: str, worst: float) -> Mapping[str, Any]:
+    """The result of a job, if it may be promoted."""
     job = jobs.get(session, job_id)
     _check_job(job, name)
     made: Mapping[str, Any] = job.result or {}
@@ -43,13 +60,22 @@ def promote(session: Session, name: str, job_id: str, worst: float) -> GenericCh
             f"job {job.id} changed nothing: no state was better than the start", hint="there is nothing to promote"
         )
     _check_rule(made["cells"], worst)
-    there = grid(session, generic)
-    swaps = [(there.cell(each["category"], each["task"]), each["before"], each["network"]) for each in made["cells"]]
-    before, after = resolve(session, made["before"]), resolve(session, made["module"], for_pin=True)
-    _check_complete(there, before, swaps)
-    _swap_member(session, generic, before, after)
-    became = _swap(session, generic, swaps)
-    return note(session, generic, "promote", members={after.module.name: (before, after)}, cells=became, job=job.id)
+    return made
+
+
+def _swaps(there: Grid, made: Mapping[str, Any]) -> list[Swap]:
+    return [(there.cell(each["category"], each["task"]), each["before"], each["network"]) for each in made["cells"]]
+
+
+def _check_apart(cells: Sequence[Cell]) -> None:
+    """Refuse jobs that made a network each for one cell: neither has what the other learned."""
+    seen: set[tuple[int, int]] = set()
+    for cell in cells:
+        if cell.place in seen:
+            raise Conflict(
+                f"two of the jobs are about the cell {cell}", hint="promote one, then consolidate the other one again"
+            )
+        seen.add(cell.place)
 
 
 def _check_job(job: Job, name: str) -> None:

@@ -90,7 +90,7 @@ class World:
 
     def promote(self, job: str, worst: float = 100.0) -> None:
         with self.place.database.transaction() as session:
-            generics.promote(session, "zoo", job, worst)
+            generics.promote(session, "zoo", [job], worst)
 
     def rollback(self, change: int | None = None) -> None:
         with self.place.database.transaction() as session:
@@ -158,6 +158,21 @@ def test_a_category_learns_on_with_the_gradients_of_its_tasks(world: World) -> N
         world.promote(job.id)
         assert world.members() == ["lynx:2", "owl:1", "kind:1"]
         assert world.served() == {**FIRST, "lynx": SECOND["lynx"]}
+
+
+@SQLITE
+def test_several_are_promoted_at_once_if_they_share_no_cell(world: World) -> None:
+    both = world.done(category="lynx"), world.done(category="owl")
+    made = [job for job in both if not (job.result or {})["unchanged"]]
+    column = world.done()
+    with world.place.database.transaction() as session, pytest.raises(Conflict, match="two of the jobs are about"):
+        generics.promote(session, "zoo", [made[0].id, column.id], 100.0)
+    assert world.served() == FIRST
+    with world.place.database.transaction() as session:
+        change = generics.promote(session, "zoo", [job.id for job in made], 100.0)
+    assert len(change.details["members"]) == len(change.details["cells"]) == len(made) > 0
+    world.rollback()
+    assert world.served() == FIRST
 
 
 @SQLITE
@@ -234,7 +249,7 @@ def test_only_a_consolidation_of_this_network_that_succeeded_is_promoted(world: 
     with world.place.database.transaction() as session:
         generics.create(session, "other")
         with pytest.raises(Conflict, match="is no consolidation of other"):
-            generics.promote(session, "other", job, 1.0)
+            generics.promote(session, "other", [job], 1.0)
 
 
 @SQLITE
