@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -78,8 +79,8 @@ def plan(session: Session, name: str, request: GrowRequest, *, lock: bool = Fals
     _check_row(there, category)
     columns = _columns(there, request)
     _check_said(request, [column.module.name for column in columns])
+    _check_tasks(session, there, category, request)
     cells = [_wanted(session, there, category, column, request) for column in columns]
-    _check_tasks(session, there, category, cells, request)
     return Growth(category, _ordered(cells))
 
 
@@ -188,25 +189,23 @@ def _is_same(job: Job, planned: Planned) -> bool:
     return job.pinned == pins and job.recipe == json_of(planned.recipe)
 
 
-def _check_tasks(
-    session: Session, there: Grid, category: Version, cells: Sequence[Wanted], request: GrowRequest
-) -> None:
+def _check_tasks(session: Session, there: Grid, category: Version, request: GrowRequest) -> None:
     """Refuse a teacher with a task that the network lacks, unless the tasks are named that are meant."""
     if request.tasks is not None:
         return
-    own = catalogue.teacher_tasks(session, category)
-    taught = {
-        each.planned.parts["teacher_task"].id for each in cells if each.planned and "teacher_task" in each.planned.parts
-    }
-    outputs = {output_name(column) for column in there.tasks}
-    columns = {column.id for column in there.tasks}
-    lacks = [task for task in own if task.id not in taught | columns and output_name(task) not in outputs]
+    meant = {column.id for column in there.tasks}
+    for column in there.tasks:
+        with suppress(Conflict):  # it has not that task, which is no reason to refuse the others
+            found = transplants.teacher_task_of(session, category, column, request.recipe)
+            meant |= set() if found is None else {found.id}
+    lacks = [task for task in catalogue.teacher_tasks(session, category) if task.id not in meant]
     if lacks:
+        columns = [column.module.name for column in there.tasks]
         raise Conflict(
             f"{there.generic.name} lacks the teacher's task {output_name(lacks[0])!r} ({lacks[0].ref}): "
-            f"it has {', '.join(column.module.name for column in there.tasks[:20])}",
+            f"it has {', '.join(columns[:20])}",
             hint="add a task module with this output to the network, or say in tasks which ones are meant",
-            choices=[column.module.name for column in there.tasks],
+            choices=columns,
         )
 
 

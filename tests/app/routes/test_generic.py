@@ -19,10 +19,9 @@ from tests.support.registry import blob_of
 
 @pytest.fixture(autouse=True)
 def teachers(client: TestClient) -> None:
-    """A generic net with two tasks, and two teachers that have both."""
+    """A generic net with two tasks, and a teacher that has both."""
     push_teacher(client, "all", outputs=("is", "size"), channels=6, seed=1)
     push_teacher(client, "dog", outputs=("is", "size"))
-    push_teacher(client, "cat", outputs=("is", "size"), seed=2)
 
 
 @pytest.fixture
@@ -147,6 +146,14 @@ def test_growing_queues_a_job_for_each_missing_cell_once(client: TestClient, ser
     assert (cell["teacher"]["value"], cell["samples"], cell["agreement"], cell["labels"]) == (0.9, 40, 0.8, 0)
     assert cell["job"] == {"id": ids["all-is"], "state": "succeeded", "error": None}
     assert cell["recipe"]["steps"] > 0
+
+
+def test_a_teacher_whose_only_task_has_no_name_grows_twice(client: TestClient, service: Service) -> None:
+    push_teacher(client, "plain", outputs=("output",), channels=6, seed=1)
+    client.post("/v1/generic", json={"name": "zoo", "categories": ["plain"], "tasks": ["plain-output"]})
+    push_teacher(client, "single", outputs=("is",))
+    finish(service, _grow(client, "single")["cells"][0]["job"])
+    assert [cell["action"] for cell in _grow(client, "single", status=200)["cells"]] == ["kept"]
 
 
 @pytest.mark.usefixtures("zoo")
