@@ -28,7 +28,7 @@ class _Look(NamedTuple):
 _LOOKS: dict[Kind, _Look] = {
     "teacher": _Look("house", "[/", "\\]", "#e8e3f5"),
     "category": _Look("ellipse", "([", "])", "#d6eaf8"),
-    "adapter": _Look("diamond", "{", "}", "#fdebd0"),
+    "adapter": _Look("cds", "[/", "/]", "#fdebd0"),
     "task": _Look("hexagon", "{{", "}}", "#d5f5e3"),
     "clone": _Look("component", "[[", "]]", "#fadbd8"),
     "network": _Look("box", "[", "]", "#fcf3cf"),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from graftery.spec.impact import CellImpact, DeleteImpact, DependentImpact, ImpactOut, JobImpact
-from graftery.spec.lineage import LineageEdge
 from registry.catalogue.find import find_module, resolve
-from registry.catalogue.lineage import edge_out, made_of
+from registry.catalogue.lineage import Step, made_of
 from registry.catalogue.pins import pinning_jobs
 from registry.catalogue.removal import dependents, exact, keeping
 from registry.catalogue.touched import Family, Known, touched_names
@@ -84,17 +83,17 @@ def _of_version(session: Session, version: Version) -> ImpactOut:
 def _impact(session: Session, module: Module, subject: Select[int], *, ref: str, refused_by: list[str]) -> ImpactOut:
     below, ids = made_of(subject), set(session.scalars(subject))
     known = _known(session, below)
-    ways = _ways(session, known, ids, below)
+    ways = _ways(session, ids, below)
     family = Family(known, ids, ways, _newest_left(session, module, subject))
     names = touched_names(session, module, family, below)
-    made = _dependents(family)
+    made = _made(family)
     return ImpactOut(
         ref=ref,
         name=module.name,
         kind=module.kind,
         yanked=all(known[one].yanked for one in ids) if ids else False,
         names=names[:MOST],
-        dependents=made[:MOST],
+        dependents=[_dependent(family, version) for version in made[:MOST]],
         jobs=_jobs(session, family, below),
         cells=cells_naming(session, below),
         delete=DeleteImpact(refused=bool(refused_by), refused_by=refused_by),
@@ -116,40 +115,38 @@ def _newest_left(session: Session, module: Module, subject: Select[int]) -> str 
     return None if version is None else version.ref
 
 
-def _ways(
-    session: Session, known: Mapping[int, Known], ids: Collection[int], below: Select[int]
-) -> dict[int, list[LineageEdge]]:
+def _ways(session: Session, ids: Collection[int], below: Select[int]) -> dict[int, list[Step]]:
     """Of each version, the shortest way to it from one of these; of two as short, by the older version and the role."""
-    refs = {each.id: each.ref for each in known.values()}
-    query = select(Edge).where(Edge.parent_id.in_(below))
-    steps: dict[int, list[Edge]] = {}
-    for edge in session.scalars(query.order_by(Edge.parent_id, Edge.role, Edge.child_id)):
-        steps.setdefault(edge.parent_id, []).append(edge)
-    ways: dict[int, list[LineageEdge]] = {one: [] for one in sorted(ids)}
+    query = select(Edge.child_id, Edge.parent_id, Edge.role).where(Edge.parent_id.in_(below))
+    steps: dict[int, list[Step]] = {}
+    for edge in session.execute(query.order_by(Edge.parent_id, Edge.role, Edge.child_id)):
+        steps.setdefault(edge[1], []).append(Step(*edge))
+    ways: dict[int, list[Step]] = {one: [] for one in sorted(ids)}
     reached = [*ways]
     for here in reached:  # grows while it is walked: the nearest first
-        for edge in steps.get(here, ()):
-            if edge.child_id not in ways:
-                ways[edge.child_id] = [*ways[here], edge_out(refs, edge)]
-                reached.append(edge.child_id)
+        for step in steps.get(here, ()):
+            if step.child not in ways:
+                ways[step.child] = [*ways[here], step]
+                reached.append(step.child)
     return ways
 
 
-def _dependents(family: Family) -> list[DependentImpact]:
-    made = [(family.known[one], way) for one, way in family.ways.items() if one not in family.subject]
-    made.sort(key=lambda each: (len(each[1]), each[0].id))
-    return [
-        DependentImpact.model_validate(
-            {
-                "ref": version.ref,
-                "kind": version.kind,
-                "yanked": version.yanked,
-                "effect": "still_served" if version.kind == "network" else "still_resolved",
-                "why": way,
-            }
-        )
-        for version, way in made
-    ]
+def _made(family: Family) -> list[Known]:
+    """What was made of it, the nearest first."""
+    made = [family.known[one] for one in family.ways if one not in family.subject]
+    return sorted(made, key=lambda version: (len(family.ways[version.id]), version.id))
+
+
+def _dependent(family: Family, version: Known) -> DependentImpact:
+    return DependentImpact.model_validate(
+        {
+            "ref": version.ref,
+            "kind": version.kind,
+            "yanked": version.yanked,
+            "effect": "still_served" if version.kind == "network" else "still_resolved",
+            "why": family.why(version.id),
+        }
+    )
 
 
 def _jobs(session: Session, family: Family, below: Select[int]) -> list[JobImpact]:
@@ -163,5 +160,5 @@ def _job(job: tuple[str, ...], pinned: Sequence[int], family: Family) -> JobImpa
     nearest = min(pinned, key=lambda one: (len(family.ways[one]), one))
     pins = [family.known[one].ref for one in pinned]
     return JobImpact.model_validate(
-        {"id": job[0], "kind": job[1], "state": job[2], "pins": pins, "why": family.ways[nearest]}
+        {"id": job[0], "kind": job[1], "state": job[2], "pins": pins, "why": family.why(nearest)}
     )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import Select, Subquery, and_, literal, or_, select
+from sqlalchemy import Select, Subquery, and_, func, literal, or_, select
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.elements import ColumnElement
 
-from graftery.errors import Conflict, NotFound
+from graftery.errors import Conflict
 from graftery.spec.lineage import Direction, LineageEdge, LineageNode, LineageOut
-from registry.catalogue.find import resolve
+from registry.catalogue.find import DEFAULT, resolve
 from registry.catalogue.outs import aliases_of
 from registry.catalogue.publish import NetworkVersions
-from registry.models import Edge, Module, Version
+from registry.models import Alias, Edge, Module, Version
 
 _BOTH: dict[Direction, tuple[Direction, ...]] = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
@@ -32,8 +33,8 @@ def lineage(session: Session, ref: str, direction: Direction, depth: int = 20) -
     rows = session.execute(query.order_by(Version.id)).all()
     aliases = aliases_of(session, select(Version.module_id).where(found))
     refs = {row[0]: f"{row[2]}:{row[3]}" for row in rows}
-    edges = session.scalars(
-        select(Edge)
+    edges = session.execute(
+        select(Edge.child_id, Edge.parent_id, Edge.role)
         .where(_within(walks[0], direction, depth) if len(walks) == 1 else _between(walks))
         .order_by(Edge.child_id, Edge.role, Edge.parent_id)
     )
@@ -50,13 +51,21 @@ def lineage(session: Session, ref: str, direction: Direction, depth: int = 20) -
             )
             for version_id, module_id, _, number, kind, digest, yanked in rows
         ],
-        edges=[edge_out(refs, edge) for edge in edges],
+        edges=[edge_out(refs, Step(*edge)) for edge in edges],
     )
 
 
-def edge_out(refs: Mapping[int, str], edge: Edge) -> LineageEdge:
+class Step(NamedTuple):
+    """An edge's columns."""
+
+    child: int
+    parent: int
+    role: str
+
+
+def edge_out(refs: Mapping[int, str], step: Step) -> LineageEdge:
     """An edge as it crosses HTTP."""
-    return LineageEdge.model_validate({"child": refs[edge.child_id], "parent": refs[edge.parent_id], "role": edge.role})
+    return LineageEdge.model_validate({"child": refs[step.child], "parent": refs[step.parent], "role": step.role})
 
 
 def _within(walk: Subquery, direction: Direction, depth: int) -> ColumnElement[bool]:
@@ -153,19 +162,22 @@ def teachers_of(session: Session, part: Version) -> list[int]:
 
 
 def networks_of(session: Session, category: Version) -> list[Version]:
-    """The networks, by name, whose name now leads to a version that is composed of this category module."""
+    """The networks, by name, whose name now leads to a version that is composed of this category module.
 
-    def now(name: str) -> Version | None:
-        try:
-            return resolve(session, name)
-        except NotFound:  # the default alias is on a yanked version
-            return None
-
+    One query, however many there are. Where `default` is on a yanked version, the name leads nowhere.
+    """
     made = select(Edge.child_id).where(Edge.parent_id == category.id, Edge.role == "category")
-    query = select(Module.name).join(Version, Version.module_id == Module.id)
-    query = query.where(Module.kind == "network", Version.id.in_(made), Version.yanked_at.is_(None)).distinct()
-    served = [now(name) for name in session.scalars(query.order_by(Module.name))]
-    return [network for network in served if network and (network.parts or {}).get("category") == category.digest]
+    names = select(Version.module_id).where(Version.id.in_(made), Version.yanked_at.is_(None))
+    of_name, default = aliased(Version), select(Alias.version_id).where(Alias.alias == DEFAULT)
+    newest = select(of_name.id).where(of_name.yanked_at.is_(None)).order_by(of_name.number.desc()).limit(1)
+    now = func.coalesce(
+        default.where(Alias.module_id == Module.id).correlate(Module).scalar_subquery(),
+        newest.where(of_name.module_id == Module.id).correlate(Module).scalar_subquery(),
+    )
+    current = select(now).where(Module.kind == "network", Module.id.in_(names))
+    query = select(Version).join(Module).where(Version.id.in_(current), Version.yanked_at.is_(None))
+    served = session.scalars(query.order_by(Module.name))
+    return [network for network in served if (network.parts or {}).get("category") == category.digest]
 
 
 def networks_with_task(session: Session, task: Version, limit: int) -> list[tuple[Version, NetworkVersions]]:

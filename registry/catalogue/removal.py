@@ -109,9 +109,10 @@ def _aliases(session: Session, version: Version) -> list[str]:
 def dependents(session: Session, version_ids: Collection[int]) -> list[str]:
     """What was made of the versions, apart from themselves, and the jobs that need them."""
     made = select(Edge.child_id).where(Edge.parent_id.in_(version_ids), Edge.child_id.not_in(version_ids))
-    children = session.scalars(select(Version).where(Version.id.in_(made)).order_by(Version.id))
+    children = select(Module.name, Version.number).join(Version, Version.module_id == Module.id)
+    rows = session.execute(children.where(Version.id.in_(made)).order_by(Version.id))
     return [
-        *(child.ref for child in children),
+        *(f"{name}:{number}" for name, number in rows),
         *(f"generic network {each}" for each in in_generics(session, version_ids)),
         *(f"job {job_id}" for job_id in pinning(session, version_ids)),
     ]

@@ -16,7 +16,7 @@ from graftery.spec.impact import NameImpact
 from graftery.spec.lineage import LineageEdge
 from graftery.spec.names import LATEST
 from registry.catalogue.find import DEFAULT
-from registry.catalogue.lineage import networks_of
+from registry.catalogue.lineage import Step, edge_out, networks_of
 from registry.catalogue.outs import aliases_of, newest_of
 from registry.models import Module, Version
 
@@ -48,8 +48,14 @@ class Family:
 
     known: Mapping[int, Known]
     subject: Collection[int]
-    ways: Mapping[int, list[LineageEdge]]
+    ways: Mapping[int, list[Step]]
     left: str | None
+
+    def why(self, version_id: int) -> list[LineageEdge]:
+        """The steps to a version, as they cross HTTP."""
+        way = self.ways[version_id]
+        refs = {each: self.known[each].ref for step in way for each in (step.child, step.parent)}
+        return [edge_out(refs, step) for step in way]
 
 
 class _Pointed(NamedTuple):
@@ -70,12 +76,15 @@ def touched_names(session: Session, module: Module, family: Family, below: Selec
     modules = select(Version.module_id).where(Version.id.in_(below))
     aliases, newest = aliases_of(session, modules), newest_of(session, modules)
     by_number = {(each.module_id, each.number): each for each in family.known.values()}
-    found = [
-        _name(session, family, each, version)
+    pointing = [
+        (each, version)
         for module_id, name in {each.module_id: each.name for each in by_number.values()}.items()
         for each in _pointing(name, aliases[module_id], newest.get(module_id))
         if (version := by_number.get((module_id, each.number))) is not None and _is_shown(family, each, version)
     ]
+    categories = {version.id for _, version in pointing if version.kind == "category"}
+    answering = {one for one in categories if _answers(session, one)}
+    found = [_name(family, each, version, answering) for each, version in pointing]
     if module.kind == "network":
         found += _outputs(session, family, found)
     found.sort(key=lambda name: (not (name.served and name.breaks), not name.breaks, not name.served, name.reference))
@@ -102,8 +111,9 @@ def _is_shown(family: Family, pointed: _Pointed, version: Known) -> bool:
     return version.kind in {"network", "category"} and not pointed.reference.endswith(f"@{LATEST}")
 
 
-def _name(session: Session, family: Family, pointed: _Pointed, version: Known) -> NameImpact:
-    served = version.kind == "network" or (version.kind == "category" and _answers(session, version.id))
+def _name(family: Family, pointed: _Pointed, version: Known, answering: Collection[int]) -> NameImpact:
+    """What becomes of a name; `answering` are the ids of category modules that have outputs."""
+    served = version.kind == "network" or version.id in answering
     then, effect = None, "still_served" if served else "still_resolved"
     if version.id in family.subject:
         # An alias stays where it was set, and is refused there.
@@ -118,7 +128,7 @@ def _name(session: Session, family: Family, pointed: _Pointed, version: Known) -
             "served": served,
             "effect": effect,
             "then": then,
-            "why": family.ways[version.id],
+            "why": family.why(version.id),
         }
     )
 

@@ -242,6 +242,11 @@ def test_the_command_line(
     for text in ("network", "stable", "made from", "cat:", "(as category)", "balanced_accuracy"):
         assert text in card
     assert "joined-adapter:1" in graftery("lineage", "joined")
+    drawn = graftery("lineage", "cat", "--both", "--dot")
+    assert drawn.startswith("digraph lineage {") and 'label="cat-teacher:1' in drawn and "@default @stable" in drawn
+    assert "joined@stable -> joined:1  network  no longer resolved" in graftery("impact", "joined:1")
+    part = graftery("yank", "joined-adapter:1", "--reason", "bad", "--dry-run")
+    assert "would break" not in part and "joined -> joined:1  network  still served" in part
     files.teacher(seed=9).save(tmp_path / "net.safetensors")
     assert files.CUT in graftery("layers", str(tmp_path / "net.safetensors")).split()
     assert "teacher" in graftery("inspect", str(tmp_path / "net.safetensors"))

@@ -93,6 +93,8 @@ def test_both_ways_have_the_edges_from_above_to_below(session: Session) -> None:
 def test_nodes_say_what_points_at_them_and_what_is_yanked(session: Session) -> None:
     catalogue.set_alias(session, "graft", "stable", 1)
     catalogue.set_alias(session, "cat", "old", 1)
+    put(session, "cat", "cat lower 2")
+    catalogue.set_alias(session, "cat", "new", 2)
     catalogue.yank(session, "cat:1", "bad")
     nodes = {node.ref: node for node in catalogue.lineage(session, "graft", "up").nodes}
     assert nodes["graft:1"].aliases == ["default", "stable"]
