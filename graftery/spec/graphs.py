@@ -34,6 +34,7 @@ _LOOKS: dict[Kind, _Look] = {
     "network": _Look("box", "[", "]", "#fcf3cf"),
     "group": _Look("octagon", "((", "))", "#eaecee"),
     "samples": _Look("cylinder", "[(", ")]", "#f2f3f4"),
+    "generic": _Look("tab", "[\\", "/]", "#f9ebea"),  # it has no versions: such a node is another service's
 }
 _SAFE = re.compile(r"[A-Za-z0-9 .:@_-]")
 
