@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from graftery.errors import AccessRefused, Conflict, GrafteryError, NotFound
@@ -150,3 +152,25 @@ def test_what_is_too_much_to_list_is_counted(session: Session, monkeypatch: pyte
     assert [each.ref for each in found.dependents] == ["cat:1", "h:1"]
     assert [name.reference for name in found.names] == ["cat-teacher", "cat-teacher@latest"], "what breaks is listed"
     assert found.left_out == 3 + 4
+
+
+def test_the_number_of_queries_does_not_grow_with_what_was_made_of_it(session: Session) -> None:
+    def queries(ref: str) -> int:
+        asked: list[str] = []
+
+        def listen(*args: Any) -> None:
+            asked.append(args[2])
+
+        event.listen(session.connection().engine, "before_cursor_execute", listen)
+        session.expire_all()
+        catalogue.version_impact(session, ref)
+        event.remove(session.connection().engine, "before_cursor_execute", listen)
+        return len(asked)
+
+    before = {ref: queries(ref) for ref in ("cat:1", "h:1", "net:1")}
+    assert min(before.values()) > 5
+    cat, task, adapter = (catalogue.resolve(session, name) for name in ("cat", "is", "h"))
+    for index in range(5):
+        network = put_network(session, f"net-{index}", cat, task, adapter)
+        put(session, f"owl-{index}", "o", "clone", parents=[("target", network.id)])
+    assert {ref: queries(ref) for ref in before} == before
