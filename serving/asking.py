@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serving.models import Model
+from serving.branches import Model
 from serving.tensors import Array
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from graftery import __version__
 from graftery.spec.manifest import json_of
-from serving.models import Model
+from serving.branches import Cell, Model
 from serving.protocol import Declared
 
 EXTENSIONS = (
@@ -95,23 +95,39 @@ class InferReply(BaseModel):
 
 def metadata(model: Model, versions: list[str]) -> ModelMetadata:
     """Inputs and outputs with what their numbers mean."""
-    prepared: dict[str, Any] = {}
-    if model.preprocessing is not None:
-        prepared["preprocessing"] = json_of(model.preprocessing)
-    if model.input.image is not None:
-        prepared["encoded_images"] = model.input.image.document()
     return ModelMetadata(
         name=model.name,
         versions=versions,
-        inputs=[_tensor(model.input, prepared)],
+        inputs=[_tensor(*each) for each in _inputs(model)],
         outputs=[
             _tensor(
                 output.declared,
-                output.spec.model_dump(mode="json", include={"semantics", "class_names", "unit"}, exclude_none=True),
+                output.spec.model_dump(mode="json", include={"semantics", "class_names", "unit"}, exclude_none=True)
+                | _cell(branch.cell),
             )
-            for output in model.outputs.values()
+            for branch in model.branches
+            for output in branch.outputs
         ],
     )
+
+
+def _inputs(model: Model) -> list[tuple[Declared, dict[str, Any]]]:
+    """The input with how it is prepared; where a generic network's categories read different ones, each form with its categories."""
+    found = []
+    for declared, preprocessing, categories in model.inputs:
+        prepared: dict[str, Any] = {}
+        if preprocessing is not None:
+            prepared["preprocessing"] = json_of(preprocessing)
+        if declared.image is not None:
+            prepared["encoded_images"] = declared.image.document()
+        if categories:
+            prepared["categories"] = categories
+        found.append((declared, prepared))
+    return found
+
+
+def _cell(cell: Cell | None) -> dict[str, str]:
+    return {} if cell is None else {"category": cell.category, "task": cell.task, "network": cell.network}
 
 
 def config(model: Model, versions: list[str], max_batch: int, kind: str, delay_us: int) -> dict[str, Any]:
@@ -123,7 +139,7 @@ def config(model: Model, versions: list[str], max_batch: int, kind: str, delay_u
         "version_policy": {"specific": {"versions": [int(version) for version in versions]}},
         "max_batch_size": max_batch,
         "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
-        "input": [_configured(model.input)],
+        "input": [_configured(declared) for declared, *_ in model.inputs],
         "output": [_configured(output.declared) for output in model.outputs.values()],
         "instance_group": [{"name": f"{model.name}_0", "kind": kind, "count": 1}],
     }

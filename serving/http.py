@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from serving import bodies, encoded, protocol
+from serving import bodies, encoded, protocol, replies
 from serving.asking import Answer, Question
+from serving.branches import Model
 from serving.errors import refusal
-from serving.models import Model
 from serving.protocol import InferRequest
 from serving.service import Serving
 
@@ -168,19 +168,20 @@ def _parsed(serving: Serving, call: Call) -> tuple[InferRequest, memoryview]:
 
 
 def _question(serving: Serving, model: Model, request: InferRequest, binary: memoryview) -> _Read:
-    wishes = protocol.wishes_of(request, list(model.outputs))
-    arrays = protocol.inputs_of(request, binary, [model.input], serving.settings.infer_batch)
-    question = Question(arrays[model.input.name], tuple(wishes), protocol.timeout_of(request))
+    wishes = protocol.wishes_of(request, model.outputs, model.why_unready)
+    declared = model.asked(wishes).input
+    arrays = protocol.inputs_of(request, binary, [declared], serving.settings.infer_batch)
+    question = Question(arrays[declared.name], tuple(wishes), protocol.timeout_of(request))
     return _Read(request.id, question, wishes)
 
 
 def _written(found: Answer, read: _Read, accept: str | None) -> Response:
     model = found.model
     outputs = [
-        protocol.Output(name, model.outputs[name].declared.datatype, array, read.binary[name])
+        replies.Output(name, model.outputs[name].declared.datatype, array, read.binary[name])
         for name, array in found.outputs.items()
     ]
-    body, header_length = protocol.encode(model.name, model.version, read.request_id, outputs)
+    body, header_length = replies.encode(model.name, model.version, read.request_id, outputs)
     headers = {"Vary": "Accept-Encoding"}
     packing = bodies.chosen_packing(accept) if len(body) >= bodies.PACK_FROM_BYTES else None
     if packing is not None:

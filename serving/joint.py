@@ -11,16 +11,21 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from graftery.errors import InferenceRefused, Unavailable, first_line
 from serving.asking import Question
-from serving.models import Branch, Model
+from serving.branches import Branch, Model
 from serving.pace import worthwhile
 from serving.parts import Part
 from serving.tensors import Array
+
+T = TypeVar("T")
+_Features = tuple[int, str]
+"""Of a job, by its index, from a category module, by its digest."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,19 @@ class Job:
     @property
     def branches(self) -> list[Branch]:
         """Those of which an output is wanted."""
-        wanted = set(self.question.wanted)
-        return [branch for branch in self.model.branches if wanted & {o.declared.name for o in branch.outputs}]
+        return [branch for branch in self.model.branches if not branch.names.isdisjoint(self.question.wanted)]
 
     @property
     def shares(self) -> frozenset[str]:
         """Digests of the parts that it would run together with others' rows."""
-        return frozenset({self.model.category, *(branch.task for branch in self.branches)})
+        return frozenset(part for branch in self.branches for part in (self.model.first(branch), branch.task))
+
+    def apart(self, branch: Branch) -> str | None:
+        """What a branch's rows are kept together by: of a generic network, those of different cells are not run in one call of an h or gS.
+
+        A net's numbers differ in their last bits with the size of its batch, and a cell's are to be those of its own network.
+        """
+        return None if branch.cell is None else branch.cell.first
 
     def rows_together(self, most: int) -> int:
         """How many rows are worth running together with this job's, its own among them."""
@@ -132,40 +143,51 @@ def run(
 
 def _features(
     jobs: Sequence[Job], inputs: Sequence[Tensor], took: Took, cache: FeatureCache | None
-) -> dict[int, Tensor]:
-    """The features of each job that needs them, each category module called once for every shape of its rows."""
-    wanting = [index for index, job in enumerate(jobs) if not all(branch.whole for branch in job.branches)]
-    found: dict[int, Tensor] = {}
-    keys: dict[int, tuple[str, bytes]] = {}
+) -> dict[_Features, Tensor]:
+    """The features that each job needs, by job and category module; each module is called once for every shape of its rows."""
+    wanting = list(
+        dict.fromkeys(
+            (index, job.model.first(branch))
+            for index, job in enumerate(jobs)
+            for branch in job.branches
+            if not branch.whole
+        )
+    )
+    found: dict[_Features, Tensor] = {}
+    keys: dict[_Features, tuple[str, bytes]] = {}
     if cache is not None and cache.size_bytes:
-        keys = {index: cache.key(jobs[index].model.category, jobs[index].question.x) for index in wanting}
-        cached = {index: cache.get(key) for index, key in keys.items()}
-        found = {index: features for index, features in cached.items() if features is not None}
-    rest = [index for index in wanting if index not in found]
-    for group in _grouped(rest, lambda i: (jobs[i].model.category, inputs[i].shape[1:])):
-        part = jobs[group[0]].parts[jobs[group[0]].model.category]
+        keys = {each: cache.key(each[1], jobs[each[0]].question.x) for each in wanting}
+        cached = {each: cache.get(key) for each, key in keys.items()}
+        found = {each: features for each, features in cached.items() if features is not None}
+    rest = [each for each in wanting if each not in found]
+    for group in _grouped(rest, lambda each: (each[1], inputs[each[0]].shape[1:])):
+        first, digest = group[0]
+        part = jobs[first].parts[digest]
         only = part.outputs[0]
-        for index, values in zip(group, _together(part, [inputs[i] for i in group], took), strict=True):
-            found[index] = values[only]
+        for each, values in zip(group, _together(part, [inputs[i] for i, _ in group], took), strict=True):
+            found[each] = values[only]
             if keys and cache is not None:
-                cache.put(keys[index], values[only])
+                cache.put(keys[each], values[only])
     return found
 
 
 def _branches(
-    jobs: Sequence[Job], inputs: Sequence[Tensor], features: Mapping[int, Tensor], took: Took
+    jobs: Sequence[Job], inputs: Sequence[Tensor], features: Mapping[_Features, Tensor], took: Took
 ) -> list[dict[str, Tensor]]:
     """Each job's outputs, under the names that they are served by."""
     ways = [(index, branch) for index, job in enumerate(jobs) for branch in job.branches]
-    at_task = [inputs[index] if branch.whole else features[index] for index, branch in ways]
+    at_task = [
+        inputs[index] if branch.whole else features[index, jobs[index].model.first(branch)] for index, branch in ways
+    ]
+    apart = [jobs[index].apart(branch) for index, branch in ways]
     adapted = [position for position, (_, branch) in enumerate(ways) if branch.adapter is not None]
-    for group in _grouped(adapted, lambda p: (ways[p][1].adapter, at_task[p].shape[1:])):
+    for group in _grouped(adapted, lambda p: (ways[p][1].adapter, at_task[p].shape[1:], apart[p])):
         index, branch = ways[group[0]]
         part = jobs[index].parts[branch.adapter or ""]
         for position, values in zip(group, _together(part, [at_task[p] for p in group], took), strict=True):
             at_task[position] = values[part.outputs[0]]
     outputs: list[dict[str, Tensor]] = [{} for _ in jobs]
-    for group in _grouped(range(len(ways)), lambda p: (ways[p][1].task, at_task[p].shape[1:])):
+    for group in _grouped(range(len(ways)), lambda p: (ways[p][1].task, at_task[p].shape[1:], apart[p])):
         part = jobs[ways[group[0]][0]].parts[ways[group[0]][1].task]
         for position, values in zip(group, _together(part, [at_task[p] for p in group], took), strict=True):
             index, branch = ways[position]
@@ -185,8 +207,8 @@ def _together(part: Part, pieces: Sequence[Tensor], took: Took) -> list[dict[str
     return [{name: each[index] for name, each in split.items()} for index in range(len(pieces))]
 
 
-def _grouped(indices: Iterable[int], key: Callable[[int], object]) -> list[list[int]]:
-    groups: dict[object, list[int]] = {}
+def _grouped(indices: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    groups: dict[object, list[T]] = {}
     for index in indices:
         groups.setdefault(key(index), []).append(index)
     return list(groups.values())

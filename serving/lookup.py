@@ -18,7 +18,8 @@ from typing import Protocol
 
 from registry.db import Database
 from serving import models
-from serving.models import Known, Model
+from serving.branches import Model
+from serving.models import Known
 
 MAX_KEPT = 10_000
 HEAD_BYTES = 48

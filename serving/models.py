@@ -1,87 +1,35 @@
 """From a name under /v2 to what has to be run: a network's parts, or a category module and the networks over it. No torch.
 
 A network has one branch, and its outputs are named by its task module. A category module has a branch for each network
-that is composed of it, and the outputs are named by the networks: one run of f answers for all of them.
+that is composed of it, and the outputs are named by the networks: one run of f answers for all of them. Of a generic
+network, see `serving.cells`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict, GrafteryError, InferenceRefused, NotFound, Unavailable
 from graftery.spec.cloning import whole_manifest
-from graftery.spec.manifest import Manifest, OutputSpec, Preprocessing, TensorSpec
-from graftery.spec.names import parse_reference
-from registry import catalogue
+from graftery.spec.manifest import Manifest, TensorSpec
+from graftery.spec.names import Reference, parse_reference
+from registry import catalogue, generics
 from registry.models import Version
-from serving import images
+from serving import cells, images
+from serving.branches import Branch, Model, Output
 from serving.protocol import Declared
 from serving.tensors import datatype_of
 
 INPUT = "input"
 
 
-@dataclass(frozen=True)
-class Output:
-    """An output as it is served, its name in the task module, and what its numbers mean."""
-
-    declared: Declared
-    inner: str
-    spec: OutputSpec
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The way from the features to outputs: h (None: the features as they are), then gS. Digests.
-
-    A network with clones is one net, `task`, whose digest is the network's own: it reads the input, as its clones begin within f and gS.
-    """
-
-    adapter: str | None
-    task: str
-    outputs: tuple[Output, ...]
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Model:
-    """What stands behind a name and version under /v2.
-
-    Args:
-        parts: file size of each part that is held in memory, by digest; of a network with clones, of all its files.
-        files: digests of what the store needs to have for it.
-    """
-
-    name: str
-    number: int
-    category: str
-    input: Declared
-    preprocessing: Preprocessing | None
-    branches: tuple[Branch, ...]
-    parts: Mapping[str, int] = field(repr=False)
-    files: frozenset[str] = field(default=frozenset(), repr=False)
-
-    @property
-    def version(self) -> str:
-        return str(self.number)
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}:{self.number}"
-
-    @cached_property
-    def outputs(self) -> dict[str, Output]:
-        return {output.declared.name: output for branch in self.branches for output in branch.outputs}
-
-
 Known = dict[tuple[str, str], Model]
 """Networks that were found before, by reference and digest: what a version is composed of never changes."""
 
-MAX_KNOWN = 1000
+MAX_KNOWN = 10_000
 
 
 def find(session: Session, name: str, version: str | None = None, known: Known | None = None) -> Model:
@@ -97,38 +45,51 @@ def find(session: Session, name: str, version: str | None = None, known: Known |
         InferenceRefused: the version is no number.
         Unavailable: a category module that no network is composed of.
     """
-    try:
-        row = catalogue.resolve(session, _reference(name, version), kinds={"network", "category"})
-    except Conflict as error:
-        raise NotFound(error.message, hint="networks and category modules answer under /v2") from error
-    if row.module.kind == "category":
-        return _category(session, row)
     known = {} if known is None else known
-    key = (row.ref, row.digest)
-    if key not in known:
-        if len(known) >= MAX_KNOWN:
-            known.clear()
-        known[key] = _network(session, row)
-    return known[key]
+    reference = _reference(name, version)
+    try:
+        row = catalogue.resolve(session, str(reference), kinds={"network", "category"})
+    except Conflict as error:
+        return _generic(session, reference, known, error)
+    return _category(session, row) if row.module.kind == "category" else _network(session, row, known)
 
 
-def _reference(name: str, version: str | None) -> str:
+def _generic(session: Session, reference: Reference, known: Known, error: Conflict) -> Model:
+    try:
+        now = generics.now(session, reference.name)
+    except Conflict:
+        hint = "networks, category modules and generic networks answer under /v2"
+        raise NotFound(error.message, hint=hint) from error
+    if reference.alias is not None or reference.digest is not None or reference.number not in (None, now.number):
+        raise NotFound(
+            f"{reference.name} is a generic network in its version {now.number}; it has no {reference}",
+            hint="only what it is now can be asked; its cells' own networks keep their versions",
+        )
+    return cells.model(now, lambda network: _network(session, network, known))
+
+
+def _reference(name: str, version: str | None) -> Reference:
     try:
         reference = parse_reference(name)
     except GrafteryError as error:
         raise NotFound(error.message, hint=error.hint) from error
     if version is None:
-        return name
+        return reference
     if not (version.isascii() and version.isdigit() and len(version) <= 9 and int(version) > 0):
         raise InferenceRefused(f"a version is a number from 1, got {version!r}")
     if str(reference) != reference.name:
         raise InferenceRefused(f"{name!r} already says which version, so the path cannot name version {version}")
-    return f"{name}:{int(version)}"
+    return Reference(name, int(version))
 
 
-def _network(session: Session, row: Version) -> Model:
-    parts = catalogue.network_parts(session, row)
-    return _model(row, parts.category, [(row, parts, _branch(row, parts, None))])
+def _network(session: Session, row: Version, known: Known) -> Model:
+    key = (row.ref, row.digest)
+    if key not in known:
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+        parts = catalogue.network_parts(session, row)
+        known[key] = _model(row, parts.category, [(row, parts, _branch(row, parts, None))])
+    return known[key]
 
 
 def _category(session: Session, row: Version) -> Model:

@@ -1,4 +1,4 @@
-"""The infer request and its reply in the Open Inference Protocol (KServe V2) with Triton's binary tensors. No torch.
+"""The infer request in the Open Inference Protocol (KServe V2) with Triton's binary tensors. No torch.
 
 A body is JSON, or, where the header `Inference-Header-Content-Length` says how long the JSON is, JSON and then the
 tensors' bytes in the order in which the JSON names them.
@@ -7,21 +7,23 @@ tensors' bytes in the order in which the JSON names them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from reprlib import repr as shown  # of what may be nested a thousand deep
 from typing import Annotated, Any, NoReturn
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, StrictStr, ValidationError
 
-from graftery.errors import InferenceRefused
+from graftery.errors import InferenceRefused, Unavailable
 from serving import encoded, images, quick, tensors
 from serving.images import ImageForm
 from serving.tensors import Array
 
 Size = Annotated[StrictInt, Field(ge=0, le=2**40)]
 Text = Annotated[StrictStr, Field(max_length=300)]
+MOST_NAMED = 50
+"""Outputs that are named where another one was asked for."""
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
@@ -85,16 +87,6 @@ class Declared:
         return f"[{', '.join(['N', *rest])}]"
 
 
-@dataclass(frozen=True)
-class Output:
-    """What goes back: an array, and whether as bytes or as JSON."""
-
-    name: str
-    datatype: str
-    array: Array
-    binary: bool
-
-
 def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryview]:
     """Split a body into the request and the bytes behind it.
 
@@ -141,19 +133,38 @@ def inputs_of(
     return arrays
 
 
-def wishes_of(request: InferRequest, names: Sequence[str]) -> dict[str, bool]:
-    """Which outputs are wanted, and of each whether as bytes. All of them where the request names none."""
+def wishes_of(
+    request: InferRequest, names: Collection[str], why_unready: Callable[[str], str | None] = lambda _: None
+) -> dict[str, bool]:
+    """Which outputs are wanted, and of each whether as bytes. All of them where the request names none.
+
+    Args:
+        names: of a dict or a set, as each wish is looked up in it.
+        why_unready: why there is no output of this name yet; None: there will be none.
+
+    Raises:
+        InferenceRefused
+        Unavailable: `not_ready`: an output is not there yet.
+    """
     default = _flag(request.parameters, "binary_data_output", False, "parameters")
     wishes: dict[str, bool] = {}
     for wish in request.outputs or []:
         where = f"output {wish.name!r}"
         if wish.name not in names:
-            raise InferenceRefused(f"{where}: the model has no such output; it has {', '.join(map(repr, names))}")
+            _refuse_unknown(wish.name, names, why_unready(wish.name))
         if wish.name in wishes:
             raise InferenceRefused(f"{where}: requested twice")
         _refuse_extensions(wish.parameters, where)
         wishes[wish.name] = _flag(wish.parameters, "binary_data", default, where)
     return wishes or dict.fromkeys(names, default)
+
+
+def _refuse_unknown(name: str, names: Collection[str], why_unready: str | None) -> NoReturn:
+    if why_unready is not None:
+        raise Unavailable(f"output {name!r} is not ready: {why_unready}", code="not_ready")
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    there = ", ".join(map(repr, islice(names, MOST_NAMED)))
+    raise InferenceRefused(f"output {name!r}: the model has no such output; it has {there}{more}")
 
 
 def timeout_of(request: InferRequest) -> float | None:
@@ -162,24 +173,6 @@ def timeout_of(request: InferRequest) -> float | None:
     if type(value) is not int or not 0 <= value < 2**64:
         raise InferenceRefused(f"parameters: timeout: expected a whole number of microseconds, got {shown(value)}")
     return value / 1e6 if value else None
-
-
-def encode(model: str, version: str, request_id: str | None, outputs: Sequence[Output]) -> tuple[bytes, int | None]:
-    """The reply's body, and the length of its JSON part where bytes follow it."""
-    described, pieces = [], []
-    for output in outputs:
-        entry: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.array.shape)}
-        if output.binary:
-            pieces.append(tensors.to_binary(output.array, output.datatype))
-            entry["parameters"] = {"binary_data_size": len(pieces[-1])}
-        else:
-            entry["data"] = tensors.to_json(output.array, output.datatype, f"output {output.name!r}")
-        described.append(entry)
-    document: dict[str, Any] = {"model_name": model, "model_version": version}
-    if request_id is not None:
-        document["id"] = request_id
-    head = orjson.dumps(document | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return (b"".join([head, *pieces]), len(head)) if pieces else (head, None)
 
 
 def _json_length(header_length: str | None, body_length: int) -> int:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from graftery.errors import GrafteryError, InferenceRefused, StoreError, Unavailable
 from graftery.spec.names import parse_reference
-from registry import catalogue
+from registry import catalogue, generics
 from registry.db import Database, check_head
 from registry.models import Version
 from registry.settings import Settings
@@ -24,12 +24,12 @@ from registry.store import Store
 from serving import documents, joint, parts
 from serving.asking import Answer, Question
 from serving.batcher import Batcher, Done, Gone
+from serving.branches import Model
 from serving.derived import Deriver
 from serving.documents import IndexEntry, ModelMetadata
 from serving.gate import Gate
 from serving.joint import FeatureCache, Job, Took
 from serving.lookup import Lookup, clock_of
-from serving.models import Model
 from serving.parts import Part
 from serving.pool import Pool
 from serving.stats import Collector, Statistics
@@ -120,6 +120,7 @@ class Serving:
             Unavailable: unloaded, not ready, or too much waits already; `deadline_exceeded`.
         """
         self._refuse_unloaded(model.key)
+        model = model.asked(question.wanted)
         came = time.perf_counter()
         nets = self.pool.take(model.parts, model.key)
         if nets is None:
@@ -194,14 +195,15 @@ class Serving:
             one = (model.name, model.version)
             alone = version is not None or parse_reference(name).name != name
             wanted = [one] if alone else sorted({one, *(key for key in wanted if key[0] == model.name)})
-        return {"model_stats": [self.statistics.document(*key, self._memory(":".join(key))) for key in wanted]}
+        return {"model_stats": [self.statistics.document(*key, self._memory(*key)) for key in wanted]}
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
-        """Networks, and the category modules that they are composed of: every version that can be asked."""
+        """Networks, the category modules that they are composed of, and generic networks: every version that can be asked."""
         with self.database.read() as session:
             found = [version for _, versions in catalogue.served_networks(session) for version in versions]
             found += catalogue.served_categories(session)
             entries = [self._entry(version) for version in found]
+            entries += [self._generic(each) for each in generics.served(session)]
         return [entry for entry in entries if entry.state == "READY" or not ready_only]
 
     def _entry(self, version: Version) -> IndexEntry:
@@ -211,6 +213,11 @@ class Serving:
         reason = self._trouble(version.ref, digests)
         state = "UNAVAILABLE" if reason else "READY"
         return IndexEntry(name=version.module.name, version=str(version.number), state=state, reason=reason)
+
+    def _generic(self, found: generics.Served) -> IndexEntry:
+        reason = self._trouble(found.name, found.parts) if found.parts else "no cell of it has a network yet"
+        state = "UNAVAILABLE" if reason else "READY"
+        return IndexEntry(name=found.name, version=str(found.number), state=state, reason=reason)
 
     def _trouble(self, key: str, digests: Iterable[str]) -> str:
         if key in self._unloaded:
@@ -224,13 +231,14 @@ class Serving:
             )
 
     def _versions(self, model: Model, name: str, version: str | None) -> list[str]:
-        if version is not None or name != model.name:
+        if version is not None or name != model.name or model.unready is not None:
             return [model.version]
         with self.database.read() as session:
             return [str(number) for number in catalogue.version_numbers(session, model.name)]
 
-    def _memory(self, key: str) -> list[dict[str, Any]]:
-        size = sum(part.size_bytes for part in self.pool.residents() if key in part.owners)
+    def _memory(self, name: str, version: str) -> list[dict[str, Any]]:
+        keys = {f"{name}:{version}", name}  # a generic network keeps its memory whatever its version
+        size = sum(part.size_bytes for part in self.pool.residents() if keys & part.owners)
         kind = "GPU" if self.device.type == "cuda" else "CPU"
         return [{"type": kind, "id": self.device.index or 0, "byte_size": size}]
 

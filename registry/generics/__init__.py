@@ -1,5 +1,6 @@
 """All SQL about generic networks: their rows, columns and cells, and the history of these."""
 
+from registry.generics.asking import CellNow, Now, Served, now, served
 from registry.generics.cells import lock, order, place, settle
 from registry.generics.changing import add, create, delete, remove
 from registry.generics.history import change_out, list_changes
@@ -9,7 +10,10 @@ from registry.generics.rows import Cell, Grid, cells_of, find, grid
 
 __all__ = [
     "Cell",
+    "CellNow",
     "Grid",
+    "Now",
+    "Served",
     "add",
     "cells_of",
     "certificate",
@@ -22,10 +26,12 @@ __all__ = [
     "list_generics",
     "lock",
     "matrix",
+    "now",
     "order",
     "place",
     "promote",
     "remove",
     "rollback",
+    "served",
     "settle",
 ]

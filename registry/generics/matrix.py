@@ -148,7 +148,7 @@ def certificates(session: Session, networks: Collection[int]) -> dict[int, CellC
 
 def _cell_out(cell: Cell, known: _Known) -> CellOut:
     job = known.jobs.get(_job_id(cell) or "")
-    state, reason = _state(cell, job)
+    state, reason = state_of(cell, job)
     told: dict[str, Any] = {"category": cell.category.module.name, "task": cell.task.module.name}
     told |= {"state": state, "reason": reason}
     if cell.row is not None:
@@ -177,7 +177,8 @@ def _network(network: Version, job: Job | None, known: _Known) -> dict[str, Any]
     }
 
 
-def _state(cell: Cell, job: Job | None) -> tuple[CellState, str | None]:
+def state_of(cell: Cell, job: Job | None) -> tuple[CellState, str | None]:
+    """The state of a cell whose last job this is, and why it has no network."""
     if cell.network is not None:
         return "ready", None
     if job is not None and job.state in ("queued", "running"):

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from graftery.errors import InferenceRefused
 from serving import encoded, protocol, tensors
 from serving.asking import Answer, Question
+from serving.branches import Model
 from serving.grpc.messages import InferResponse, Message
-from serving.models import Model
 from serving.tensors import Array
 
 CONTENTS = {
@@ -46,15 +46,17 @@ def read(request: Message, model: Model, max_batch: int, deadline_s: float | Non
 
     Raises:
         InferenceRefused
+        Unavailable: an output is not ready.
     """
     raw = bool(request.raw_input_contents)
     pieces = _raw_pieces(request) if raw else [_typed_piece(tensor) for tensor in request.inputs]
     asked = _asked(request, [len(piece) for piece in pieces])
-    wishes = protocol.wishes_of(asked, list(model.outputs))
+    wishes = protocol.wishes_of(asked, model.outputs, model.why_unready)
+    declared = model.asked(wishes).input
     binary = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-    arrays = protocol.inputs_of(asked, binary, [model.input], max_batch)
+    arrays = protocol.inputs_of(asked, binary, [declared], max_batch)
     limits_s = [limit for limit in (protocol.timeout_of(asked), deadline_s) if limit is not None]
-    return Read(Question(arrays[model.input.name], tuple(wishes), min(limits_s, default=None)), raw)
+    return Read(Question(arrays[declared.name], tuple(wishes), min(limits_s, default=None)), raw)
 
 
 def response(answer: Answer, request_id: str, raw: bool) -> Message:

@@ -19,8 +19,8 @@ from torch import nn
 from graftery.errors import Unavailable
 from serving.asking import Question
 from serving.batcher import Batcher, Done
+from serving.branches import Branch, Model, Output, OutputSpec
 from serving.joint import Job, Took
-from serving.models import Branch, Model, Output, OutputSpec
 from serving.pace import SIZES
 from serving.parts import Eager, Part
 from serving.protocol import Declared

@@ -14,8 +14,8 @@ from torch import nn
 from graftery.errors import InferenceRefused, Unavailable
 from serving import joint, models, parts
 from serving.asking import Question
+from serving.branches import Branch, Model, Output, OutputSpec
 from serving.joint import FeatureCache, Job
-from serving.models import Branch, Model
 from serving.parts import Eager, Part
 from serving.protocol import Declared
 from serving.tensors import Array
@@ -83,7 +83,7 @@ def test_only_the_wanted_branches_run(world: World) -> None:
 def _renamed(branch: Branch, name: str) -> Branch:
     output = branch.outputs[0]
     declared = Declared(name, output.declared.datatype, output.declared.shape)
-    return Branch(branch.adapter, branch.task, (models.Output(declared, output.inner, output.spec),))
+    return Branch(branch.adapter, branch.task, (Output(declared, output.inner, output.spec),))
 
 
 class Picky(nn.Module):
@@ -97,8 +97,8 @@ class Hungry(nn.Module):
 
 
 def _one(net: nn.Module, shape: tuple[int, ...], datatype: str = "FP32") -> tuple[Model, dict[str, Part]]:
-    spec = models.OutputSpec(dtype="float32", shape=("N", 1))
-    output = models.Output(Declared("y", datatype, (-1, 1)), "y", spec)
+    spec = OutputSpec(dtype="float32", shape=("N", 1))
+    output = Output(Declared("y", datatype, (-1, 1)), "y", spec)
     branch = Branch(None, "t", (output,))
     made = {"c": Part("c", ["features"], Eager(nn.Identity())), "t": Part("t", ["y"], Eager(net))}
     return Model("m", 1, "c", Declared("input", datatype, shape), None, (branch,), {}), made

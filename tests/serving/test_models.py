@@ -8,7 +8,7 @@ from graftery.errors import InferenceRefused, NotFound, Unavailable
 from graftery.spec.manifest import NetworkParts
 from registry import catalogue
 from serving import models
-from serving.models import Model
+from serving.branches import Model
 from tests.support import files
 from tests.support.world import NETWORK, World, adapter
 
@@ -159,7 +159,7 @@ def test_what_was_found_before_is_not_read_again_but_names_are(world: World, mon
     known: models.Known = {}
     with world.database.read() as session:
         first = models.find(session, NETWORK, known=known)
-        monkeypatch.setattr(models, "_network", None)
+        monkeypatch.setattr(models, "_model", None)
         assert models.find(session, f"{NETWORK}:2", known=known) is first
     with world.database.transaction() as session:
         catalogue.set_alias(session, NETWORK, "default", 1)

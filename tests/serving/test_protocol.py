@@ -1,4 +1,4 @@
-"""Reading requests and writing replies, without any server."""
+"""Reading requests, without any server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from graftery.errors import InferenceRefused
 from serving import protocol
-from serving.protocol import Declared, Output
+from serving.protocol import Declared
 
 IMAGE = Declared("input", "FP32", (-1, 2))
 FREE = Declared("input", "FP32", (-1, 3, -1, -1))
@@ -159,28 +159,6 @@ def test_wanted_outputs(document: dict[str, Any], expected: dict[str, bool]) -> 
 def test_bad_wishes(outputs: list[Any], message: str) -> None:
     with pytest.raises(InferenceRefused, match=message):
         _wishes({"outputs": outputs})
-
-
-def test_replies_hold_json_and_then_bytes_in_order() -> None:
-    first, second = np.array([[1.5]], np.float32), np.array([[2]], np.int64)
-    outputs = [Output("a", "FP32", first, True), Output("j", "FP32", first, False), Output("b", "INT64", second, True)]
-    body, length = protocol.encode("m", "3", "id-1", outputs)
-    assert length is not None
-    document = json.loads(body[:length])
-    assert document["model_name"] == "m" and document["model_version"] == "3" and document["id"] == "id-1"
-    assert [out.get("parameters") for out in document["outputs"]] == [
-        {"binary_data_size": 4},
-        None,
-        {"binary_data_size": 8},
-    ]
-    assert document["outputs"][1]["data"] == [1.5]
-    assert body[length:] == first.tobytes() + second.tobytes()
-
-
-def test_a_reply_without_bytes_is_json_alone() -> None:
-    body, length = protocol.encode("m", "1", None, [Output("a", "FP32", np.array([[0.1]], np.float32), False)])
-    assert length is None and "id" not in json.loads(body)
-    assert np.float32(json.loads(body)["outputs"][0]["data"][0]) == np.float32(0.1)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,9 @@ import pytest
 from graftery.errors import InferenceRefused
 from graftery.spec.manifest import OutputSpec
 from serving.asking import Answer
+from serving.branches import Branch, Model, Output
 from serving.grpc import tensors
 from serving.grpc.messages import message
-from serving.models import Branch, Model, Output
 from serving.protocol import Declared
 from serving.tensors import DTYPES, to_binary
 
