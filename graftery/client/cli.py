@@ -21,7 +21,10 @@ from graftery.client.commands import (
     change,
     clones,
     compat,
+    generic,
+    grow,
     keys,
+    matrix,
     precheck,
     publish,
     use,
@@ -57,6 +60,8 @@ GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
         "clone": clones.clone,
         "attach": clones.attach,
         "detach": clones.detach,
+        "grow": grow.grow,
+        "matrix": matrix.matrix,
         "jobs": work.jobs,
         "watch": work.watch,
         "cancel": work.cancel,
@@ -77,6 +82,17 @@ COMPAT: dict[str, Callable[..., Any]] = {
     "train": compat.train,
     "check": compat.check,
     "matrix": compat.matrix,
+}
+GENERIC: dict[str, Callable[..., Any]] = {
+    "create": generic.create,
+    "list": generic.list_generics,
+    "add": generic.add,
+    "remove": generic.remove,
+    "place": generic.place,
+    "changes": generic.changes,
+    "certificate": generic.certificate,
+    "rollback": generic.rollback,
+    "delete": generic.delete,
 }
 KEYS: dict[str, Callable[..., Any]] = {
     "create": keys.create,
@@ -115,6 +131,7 @@ def _application() -> typer.Typer:
         for name, verb in verbs.items():
             application.command(name, rich_help_panel=panel)(verb)
     _below(application, "compat", COMPAT, "Work", "Compatible components: train modules that join with no adapter.")
+    _below(application, "generic", GENERIC, "Work", "Generic networks: categories by tasks, grown teacher by teacher.")
     _below(application, "keys", KEYS, "The service", "Keys: who may do what.")
     return application
 

@@ -20,13 +20,14 @@ from graftery.client.access import AccessVerbs
 from graftery.client.answers import parse
 from graftery.client.certifying import CertificateVerbs
 from graftery.client.cloning import CloneVerbs
+from graftery.client.generic import GenericVerbs
 from graftery.client.inference import InferenceVerbs
 from graftery.client.jobs import JobVerbs
 from graftery.client.transport import Transport
 from graftery.spec.wire import Health
 
 
-class Client(CertificateVerbs, JobVerbs, CloneVerbs, InferenceVerbs, AccessVerbs):
+class Client(CertificateVerbs, JobVerbs, CloneVerbs, GenericVerbs, InferenceVerbs, AccessVerbs):
     """Speaks with one service; keeps its connections until it is closed. One thread at a time.
 
     Args:

@@ -16,7 +16,7 @@ from graftery.spec.lineage import LineageNode, LineageOut
 from graftery.spec.manifest import Facts, SamplesFacts, TensorSpec
 from graftery.spec.wire import JobOut, VersionOut
 
-_WIDE = 10_000
+WIDE = 10_000
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -27,7 +27,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         grid.add_column(title, no_wrap=not sys.stdout.isatty(), overflow="fold")
     for row in rows:
         grid.add_row(*(Text(str(cell)) for cell in row))
-    _show(grid)
+    show(grid)
 
 
 def card(title: str, entries: Iterable[tuple[str, object]]) -> None:
@@ -38,7 +38,7 @@ def card(title: str, entries: Iterable[tuple[str, object]]) -> None:
     for label, value in entries:
         if value not in (None, "", (), [], {}):
             grid.add_row(f"  {label}", Text(str(value)))
-    _show(Text(title, style="bold"), grid)
+    show(Text(title, style="bold"), grid)
 
 
 def version_card(version: VersionOut, made_from: Sequence[str] = ()) -> None:
@@ -217,9 +217,9 @@ def _meaning(output: Mapping[str, Any]) -> str:
     return f"{output['semantics']}{classes}{unit}"
 
 
-def _show(*things: RenderableType) -> None:
+def show(*things: RenderableType) -> None:
     """Print, without the blanks that fill up a table's last column."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
     with console.capture() as capture:
         for thing in things:
             console.print(thing)

@@ -52,13 +52,18 @@ def arrange(
     return {entry["name"]: (entry["datatype"], _cast(x[entry["name"]], entry)) for entry in inputs}
 
 
-def encode(arrays: Mapping[str, tuple[str, Array]]) -> tuple[bytes, dict[str, str]]:
-    """The body of an infer request, and its headers; all outputs are asked for in binary."""
+def encode(
+    arrays: Mapping[str, tuple[str, Array]], outputs: Sequence[str] | None = None
+) -> tuple[bytes, dict[str, str]]:
+    """The body of an infer request, and its headers; these outputs, or all, are asked for in binary."""
     entries = [
         {"name": name, "shape": array.shape, "datatype": datatype, "parameters": {"binary_data_size": array.nbytes}}
         for name, (datatype, array) in arrays.items()
     ]
-    header = json.dumps({"inputs": entries, "parameters": {"binary_data_output": True}}).encode()
+    document: dict[str, Any] = {"inputs": entries, "parameters": {"binary_data_output": True}}
+    if outputs is not None:
+        document["outputs"] = [{"name": name} for name in outputs]
+    header = json.dumps(document).encode()
     body = b"".join([header, *(array.tobytes() for _, array in arrays.values())])
     return body, {LENGTH_HEADER: str(len(header)), "Content-Type": "application/octet-stream"}
 

@@ -40,7 +40,7 @@ def conclude_all(client: Client, jobs: Sequence[JobOut], *, watch: bool, as_json
     if watch:
         for job in jobs:
             note(f"job {job.id}  {job.request.get('name', '')}".rstrip())
-        failure = _follow_all(client, jobs)
+        failure = follow_all(client, jobs)
         jobs = [client.job(job) for job in jobs]
     if as_json:
         say_json({"jobs": jobs})
@@ -60,7 +60,7 @@ def follow(client: Client, job: JobOut) -> None:
         raise _interrupted([job]) from None
 
 
-def _follow_all(client: Client, jobs: Sequence[JobOut]) -> GrafteryError | None:
+def follow_all(client: Client, jobs: Sequence[JobOut]) -> GrafteryError | None:
     """Show where jobs stand until all are over; the error of the first that did not succeed."""
     try:
         with jobs_view() as show:

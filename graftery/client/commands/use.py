@@ -26,6 +26,9 @@ def infer(
     target: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the answer here: .npy, .npz or .json.")
     ] = None,
+    only: Annotated[
+        list[str], typer.Option(help="An output that is wanted; several times. By default all. Others are not run.")
+    ] = [],  # noqa: B006
     url: Url = None,
     as_json: Json = False,
 ) -> None:
@@ -35,10 +38,11 @@ def infer(
       graftery infer cat-in-animals --input x.npy
       graftery infer cat-in-animals@stable --input x.npy --output y.npy
       graftery infer cat-in-animals:3 --input x.json --json
+      graftery infer zoo --input x.npy --only cat..animals-is --only dog..animals-is
     """
     x = _read(existing(source))
     with connect(url) as client:
-        answer = client.infer(ref, x)
+        answer = client.infer(ref, x, outputs=only or None)
     arrays = answer if isinstance(answer, dict) else {"output": answer}
     if target is not None:
         _write(target, arrays)

@@ -31,6 +31,23 @@ def job() -> Callable[..., dict[str, Any]]:
     return make
 
 
+@pytest.fixture
+def matrix() -> Callable[..., dict[str, Any]]:
+    """A GenericOut as it crosses HTTP: a category and a task for each that the cells name; each cell as its CellOut is written."""
+
+    def make(*cells: dict[str, Any], name: str = "zoo") -> dict[str, Any]:
+        cells = cells or ({"category": "cat", "task": "is", "state": "ready", "network": "n:1"},)
+
+        def members(role: str) -> list[dict[str, Any]]:
+            names = dict.fromkeys(cell[role] for cell in cells)
+            return [{"name": each, "ref": f"{each}:1", "digest": DIGEST} for each in names]
+
+        base = {"name": name, "categories": members("category"), "tasks": members("task"), "cells": [*cells]}
+        return base | {"created_at": AT, "updated_at": AT}
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def no_service_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRAFTERY_URL", raising=False)
