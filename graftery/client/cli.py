@@ -89,9 +89,11 @@ GENERIC: dict[str, Callable[..., Any]] = {
     "add": generic.add,
     "remove": generic.remove,
     "place": generic.place,
+    "consolidate": generic.consolidate,
+    "promote": generic.promote,
+    "rollback": generic.rollback,
     "changes": generic.changes,
     "certificate": generic.certificate,
-    "rollback": generic.rollback,
     "delete": generic.delete,
 }
 KEYS: dict[str, Callable[..., Any]] = {

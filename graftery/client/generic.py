@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 from graftery.client.answers import parse
 from graftery.client.catalogue import MEASURING_TIMEOUT
-from graftery.client.jobs import PerTask
+from graftery.client.jobs import JobRef, PerTask
 from graftery.client.verbs import Verbs, request_of
 from graftery.spec.generic import (
     Accept,
     CellRequest,
     CellState,
     ChangeOut,
+    ConsolidateRequest,
     GenericCertificate,
     GenericOut,
     GenericRequest,
@@ -22,10 +23,12 @@ from graftery.spec.generic import (
     GrowOut,
     GrowRequest,
     MembersRequest,
+    PromoteRequest,
     RollbackRequest,
 )
 from graftery.spec.names import check_name
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
+from graftery.spec.wire import JobOut
 
 
 class GenericVerbs(Verbs):
@@ -144,6 +147,47 @@ class GenericVerbs(Verbs):
         # Only what was said: what is left out is for the service to choose.
         body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
         return parse(GrowOut, self._transport.post(f"{generic_path(name)}/grow", body, timeout=MEASURING_TIMEOUT))
+
+    def consolidate(
+        self,
+        name: str,
+        *,
+        task: str | None = None,
+        category: str | None = None,
+        samples: PerTask | None = None,
+        unlabelled: PerTask | None = None,
+        evaluate_on: PerTask | None = None,
+        recipe: ConsolidateRecipe | Mapping[str, Any] | None = None,
+    ) -> JobOut:
+        """Let a task module learn on over the features of all its categories, or a category module with the gradients of all its tasks.
+
+        The job publishes new versions, and measures every cell before and after; the network keeps its cells until `promote`.
+
+        Args:
+            task, category: the name of the column or of the row; one of them.
+            samples, unlabelled, evaluate_on: references, for all cells, or by the other name of the cell (of a column, its category).
+            recipe: how; what is left out is chosen.
+        Raises:
+            Misfit: before a job exists: `cells_differ`, cells are composed of other versions.
+        """
+        if not isinstance(recipe, ConsolidateRecipe):
+            recipe = request_of(ConsolidateRecipe, recipe or {}, code="recipe_invalid")
+        said = {"task": task, "category": category, "samples": samples, "unlabelled": unlabelled}
+        wanted = request_of(ConsolidateRequest, said | {"evaluate_on": evaluate_on, "recipe": recipe})
+        body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+        return parse(JobOut, self._transport.post(f"{generic_path(name)}/consolidate", body))
+
+    def promote(self, name: str, job: JobRef, *, worst: float = 0.5) -> ChangeOut:
+        """Put what a consolidation made into all cells that it was about, or into none; `rollback_generic` undoes it.
+
+        Args:
+            worst: points that no cell may be worse by.
+        Raises:
+            Conflict: `cells_worse`, with the cells; `conflict`, somebody changed one of them meanwhile.
+        """
+        said = {"job": job if isinstance(job, str) else job.id, "worst": worst}
+        body = request_of(PromoteRequest, said).model_dump()
+        return parse(ChangeOut, self._transport.post(f"{generic_path(name)}/promote", body))
 
     def rollback_generic(self, name: str, change: int | None = None) -> ChangeOut:
         """Undo a promotion, or a cell that was replaced; by default the last change that can be undone.

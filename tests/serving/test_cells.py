@@ -28,10 +28,10 @@ from tests.serving.grpc.test_server import inputs
 from tests.serving.test_image_requests import in_json
 from tests.serving.test_joint import CPU, _counted
 from tests.serving.test_openinference import binary_request, error
-from tests.support.zoo import CELLS, ZOO, add_photos, make_zoo, put_network
 from tests.support.inference import mounted
 from tests.support.pictures import encoded_image
 from tests.support.world import PHOTO, World, images
+from tests.support.zoo import CELLS, ZOO, add_photos, make_zoo, put_network
 
 Values = np.ndarray[Any, Any]
 

@@ -1,16 +1,32 @@
-"""generic create, list, add, remove, place, changes, certificate, rollback, delete: what a generic network is made of."""
+"""generic create, list, add, remove, place, consolidate, promote, rollback, changes, certificate, delete: what a generic network is made of."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
+from graftery.client.commands.following import conclude
 from graftery.client.commands.matrix import Network, draw
-from graftery.client.commands.options import Json, Name, Url, connect, say, say_json, text_of
+from graftery.client.commands.options import (
+    JobId,
+    Json,
+    Name,
+    Url,
+    connect,
+    per_task,
+    recipe_of,
+    say,
+    say_json,
+    text_of,
+)
+from graftery.client.commands.work import Watch
 from graftery.client.render import table, when
+from graftery.spec.consolidating import HEADLINE, CellReport
 from graftery.spec.generic import ChangeOut, GenericOut
+from graftery.spec.wire import JobOut
 
 Categories = Annotated[list[str], typer.Option("--category", help="A row, by its reference; several times.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="A column, by its reference; several times.")]
@@ -153,6 +169,57 @@ def certificate(name: Network, *, url: Url = None, as_json: Json = False) -> Non
         raise typer.Exit(1)
 
 
+def consolidate(
+    name: Network,
+    *,
+    task: Annotated[str | None, typer.Option(help="The column whose module learns on.")] = None,
+    category: Annotated[str | None, typer.Option(help="Or the row.")] = None,
+    samples: Annotated[list[str], typer.Option(help="A labelled sample set. Or NAME=REF for a cell.")] = [],  # noqa: B006
+    unlabelled: Annotated[list[str], typer.Option(help="Images without labels. Or NAME=REF.")] = [],  # noqa: B006
+    evaluate_on: Annotated[list[str], typer.Option(help="Labelled samples to measure on. Or NAME=REF.")] = [],  # noqa: B006
+    recipe: Annotated[str | None, typer.Option(help="The recipe as JSON, or @FILE or FILE.json.")] = None,
+    watch: Watch = True,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Let a task module learn on over all its categories, or a category module with all its tasks.
+
+    It makes new versions, measured beside the old ones; the network keeps its cells until `generic promote`.
+
+    Examples:
+      graftery generic consolidate zoo --task animals-is
+      graftery generic consolidate zoo --task animals-is --evaluate-on cat=cats --evaluate-on dog=dogs
+      graftery generic consolidate zoo --category cat --no-watch
+    """
+    said: dict[str, Any] = {"task": task, "category": category, "recipe": recipe_of(recipe)}
+    said |= {"samples": per_task(samples, "--samples"), "unlabelled": per_task(unlabelled, "--unlabelled")}
+    said["evaluate_on"] = per_task(evaluate_on, "--evaluate-on")
+    with connect(url) as client:
+        job = client.consolidate(name, **said)
+        conclude(client, job, watch=watch, as_json=as_json)
+        if watch and not as_json:
+            _tell_reports(name, client.job(job))
+
+
+def promote(
+    name: Network,
+    job: JobId,
+    *,
+    worst: Annotated[float, typer.Option(min=0, max=100, help="Points that no cell may be worse by.")] = 0.5,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Put what a consolidation made into all its cells, or into none. `generic rollback` undoes it.
+
+    Examples:
+      graftery generic promote zoo 01J9Z3
+      graftery generic promote zoo 01J9Z3 --worst 0
+    """
+    with connect(url) as client:
+        out = client.promote(name, job, worst=worst)
+    say_json(out) if as_json else say(f"change {out.id}: {_what(out)}")
+
+
 def rollback(
     name: Network,
     *,
@@ -192,6 +259,27 @@ def delete(
     with connect(url) as client:
         client.delete_generic(name)
     say_json({"deleted": name}) if as_json else say(f"{name} is deleted; its modules and networks stay")
+
+
+def _tell_reports(name: str, job: JobOut) -> None:
+    """Each cell before and after, and how to go on."""
+    result = job.result or {}
+    reports = [CellReport.model_validate(each["report"]) for each in result.get("cells", ())]
+    table(("CELL", "METRIC", "BEFORE", "AFTER"), (row for each in reports for row in _before_and_after(each)))
+    if result.get("module"):
+        say(f"`graftery generic promote {name} {job.id}` puts {result['module']} into these cells")
+
+
+def _before_and_after(report: CellReport) -> Iterator[tuple[str, str, str, str]]:
+    name, before, after = HEADLINE.get(report.semantics, ""), report.before, report.after
+    figures = [
+        (name, (before.metrics or {}).get(name), (after.metrics or {}).get(name)),
+        ("agreement", before.agreement, after.agreement),
+        ("explained", before.explained, after.explained),
+    ]
+    for figure, was, became in figures:
+        if was is not None and became is not None:
+            yield report.cell, figure, f"{was:.4f}", f"{became:.4f}"
 
 
 def _show(out: GenericOut, *, as_json: bool) -> None:

@@ -218,6 +218,32 @@ def test_infer_in_binary() -> None:
             client.infer("m", [[1, 2]])
 
 
+def test_infer_asks_for_some_outputs_by_the_input_that_they_read() -> None:
+    """A generic network whose categories read different inputs has an entry for each, of one name."""
+    metadata = {
+        "name": "zoo",
+        "inputs": [
+            {"name": "input", "datatype": "FP32", "shape": [-1, 2], "parameters": {"categories": ["cat", "dog"]}},
+            {"name": "input", "datatype": "FP64", "shape": [-1, 3], "parameters": {"categories": ["owl"]}},
+        ],
+        "outputs": [{"name": f"{name}..is", "parameters": {"category": name}} for name in ("cat", "dog", "owl")],
+    }
+
+    def echo(asked: Asked) -> Answer:
+        document = json.loads(asked.body[: int(asked.headers[LENGTH_HEADER])])
+        entry = {"datatype": "FP32", "shape": [1, 1], "data": [len(document["inputs"][0]["shape"])]}
+        outputs = [
+            entry | {"name": f"{each['name']} {document['inputs'][0]['datatype']}"} for each in document["outputs"]
+        ]
+        return as_json({"outputs": outputs})
+
+    script: Script = {"GET /v2/models/zoo": lambda _: as_json(metadata), "POST /v2/models/zoo/infer": echo}
+    with speaking(script) as (client, _):
+        found = client.infer("zoo", [[1, 2]], outputs=["dog..is", "cat..is"])
+        assert isinstance(found, dict) and list(found) == ["dog..is FP32", "cat..is FP32"]
+        assert client.infer("zoo", [[1, 2, 3]], outputs=["owl..is"]).shape == (1, 1)  # type: ignore[union-attr]
+
+
 def test_infer_sends_many_rows_in_pieces_to_one_version() -> None:
     metadata = {"name": "n", "inputs": [{"name": "x0", "datatype": "FP32", "shape": [-1, 2]}], "outputs": []}
 

@@ -86,6 +86,35 @@ def test_changes_are_told_and_undone(graftery: Call) -> None:
     assert said == "change 2 is undone: cat x is n:2 -> n:1\n" and asked == [{"change": 2}]
 
 
+def test_a_consolidation_is_followed_and_promoted(graftery: Call, job: Make) -> None:
+    asked: list[Any] = []
+    standing = {"explained": 0.9, "agreement": 0.8, "metrics": {"balanced_accuracy": 0.75}}
+    report = {"cell": "cat x is", "semantics": "classification", "anchored": False, "sources": ["noise"]}
+    report |= {"objectives": {"distillation": 1.0}, "labels": 0, "before": standing}
+    report |= {"after": standing | {"explained": 0.95, "metrics": {"balanced_accuracy": 0.8}}}
+    done = job("succeeded", kind="consolidate", result={"module": "is:2", "steps": 4, "cells": [{"report": report}]})
+    ended = f"data: {json.dumps({'seq': 1, 'type': 'state', 'at': AT, 'data': {'state': 'succeeded'}})}\n\n"
+
+    def post(answer: Any) -> Callable[[Asked], Answer]:
+        return lambda request: asked.append(request.json()) or as_json(answer)  # type: ignore[func-returns-value]
+
+    script: Script = {
+        "POST /v1/generic/zoo/consolidate": post(job(kind="consolidate")),
+        "GET /v1/jobs/j1": lambda _: as_json(done),
+        "GET /v1/jobs/j1/events": lambda _: Answer(200, ended.encode(), {"Content-Type": "text/event-stream"}),
+        "POST /v1/generic/zoo/promote": post({"id": 4, "action": "promote", "at": AT, "cells": [CELL]}),
+    }
+    words = ["--task", "is", "--evaluate-on", "cat=cats", "--recipe", '{"steps": 4}']
+    code, out, _ = graftery(script, "generic", "consolidate", "zoo", *words)
+    assert code == 0
+    assert "cat x is  balanced_accuracy  0.7500  0.8000" in out and "graftery generic promote zoo j1" in out
+    assert graftery(script, "generic", "promote", "zoo", "j1", "--worst", "0")[1] == "change 4: cat x is n:1 -> n:2\n"
+    assert asked == [
+        {"task": "is", "evaluate_on": {"cat": "cats"}, "recipe": {"steps": 4}},
+        {"job": "j1", "worst": 0.0},
+    ]
+
+
 def test_a_certificate_with_a_difference_is_exit_code_1(graftery: Call) -> None:
     good = {"name": "zoo", "cells": 3, "recorded": 3, "replays": 5, "identical": 5, "different": []}
     script: Script = {"GET /v1/generic/zoo/certificate": lambda _: as_json(good)}
