@@ -62,6 +62,7 @@ class Model:
         parts: file size of each part that is held in memory, by digest; of a network with clones, of all its files.
         files: digests of what the store needs to have for it.
         unready: of a generic network, why there is no such output yet, by the name that it will have; None: it is no generic network.
+        made_of: by which one sees that it is still what a generic network is.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Model:
     parts: Mapping[str, int] = field(repr=False)
     files: frozenset[str] = field(default=frozenset(), repr=False)
     unready: Mapping[str, str] | None = field(default=None, repr=False)
+    made_of: object = field(default=None, repr=False)
 
     @property
     def version(self) -> str:

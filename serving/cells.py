@@ -30,14 +30,14 @@ def model(now: Now, network: Callable[[Version], Model]) -> Model:
     if not branches:
         told = "; ".join(f"{name} is {why}" for name, why in list((unready | taken).items())[:MOST_TOLD])
         raise Unavailable(
-            f"no cell of {now.name} has a network yet{_because(told)}",
+            f"no cell of {now.stamp.name} has a network yet{_because(told)}",
             code="not_ready",
-            hint=f"`graftery grow {now.name} CATEGORY` adds a teacher",
+            hint=f"`graftery grow {now.stamp.name} CATEGORY` adds a teacher",
         )
     first = ready[0][1]
     return Model(
-        name=now.name,
-        number=now.number,
+        name=now.stamp.name,
+        number=now.stamp.number,
         category=first.category,
         input=first.input,
         preprocessing=first.preprocessing,
@@ -45,6 +45,7 @@ def model(now: Now, network: Callable[[Version], Model]) -> Model:
         parts={digest: size for _, found in ready for digest, size in found.parts.items()},
         files=frozenset(digest for _, found in ready for digest in found.files),
         unready=unready | taken,
+        made_of=now.stamp,
     )
 
 

@@ -27,7 +27,8 @@ INPUT = "input"
 
 
 Known = dict[tuple[str, str], Model]
-"""Networks that were found before, by reference and digest: what a version is composed of never changes."""
+"""Networks that were found before, by reference and digest, as what a version is composed of never changes; and generic networks, by
+name and kind, as they were last."""
 
 MAX_KNOWN = 10_000
 
@@ -56,16 +57,21 @@ def find(session: Session, name: str, version: str | None = None, known: Known |
 
 def _generic(session: Session, reference: Reference, known: Known, error: Conflict) -> Model:
     try:
-        now = generics.now(session, reference.name)
+        stamp = generics.stamp(session, reference.name)
     except Conflict:
         hint = "networks, category modules and generic networks answer under /v2"
         raise NotFound(error.message, hint=hint) from error
-    if reference.alias is not None or reference.digest is not None or reference.number not in (None, now.number):
+    if reference.alias is not None or reference.digest is not None or reference.number not in (None, stamp.number):
         raise NotFound(
-            f"{reference.name} is a generic network in its version {now.number}; it has no {reference}",
+            f"{reference.name} is a generic network in its version {stamp.number}; it has no {reference}",
             hint="only what it is now can be asked; its cells' own networks keep their versions",
         )
-    return cells.model(now, lambda network: _network(session, network, known))
+    kept = known.get((stamp.name, generics.KIND))
+    if kept is None or kept.made_of != stamp:
+        now = generics.now(session, reference.name)
+        kept = cells.model(now, lambda network: _network(session, network, known))
+        known[stamp.name, generics.KIND] = kept
+    return kept
 
 
 def _reference(name: str, version: str | None) -> Reference:

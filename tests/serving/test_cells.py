@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,31 @@ def test_a_change_of_a_cell_is_seen_by_the_next_request(client: TestClient, worl
     np.testing.assert_array_equal(_ask(client, ZOO, x)["eight..even-is"], found["eight..even-is"])
 
 
+def test_it_is_made_anew_only_where_a_cell_changed(world: World) -> None:
+    known: models.Known = {}
+
+    def found() -> Model:
+        with world.database.read() as session:
+            return models.find(session, ZOO, known=known)
+
+    first = found()
+    with world.database.transaction() as session:
+        catalogue.set_alias(session, CELLS["nine..even-is"], "other", 1)
+    assert found() is first
+    _reject(world, "9 points below")
+    second = found()
+    assert second is not first and second.number == first.number
+    assert (second.why_unready("nine..even-odd") or "").endswith("9 points below")
+    with world.database.transaction() as session:
+        generics.remove(session, ZOO, "eight")
+    assert list(found().outputs) == ["nine..even-is"] and found() is found()
+    with world.database.transaction() as session:
+        generics.delete(session, ZOO)
+        generics.create(session, ZOO)
+        generics.add(session, ZOO, [catalogue.resolve(session, name) for name in ("eight", "even-odd")])
+    assert list(found().outputs) == ["eight..even-odd"]
+
+
 def test_only_its_present_version_can_be_asked(client: TestClient, world: World) -> None:
     number = _find(world).number
     assert _find(world, ZOO, str(number)).number == _find(world, f"{ZOO}:{number}").number == number
@@ -259,8 +285,7 @@ def test_names_that_are_not_one_cells_alone_are_not_offered(world: World) -> Non
     network = _find(world, "nine-even")
     row = object()
     now = generics.Now(
-        "odd",
-        1,
+        generics.Stamp("odd", 1, (datetime.now(), datetime.now()), ()),
         [
             generics.CellNow("a..b", "c", row, "ready", None),  # type: ignore[arg-type]
             generics.CellNow("a", "b..c", row, "ready", None),  # type: ignore[arg-type]
