@@ -177,15 +177,16 @@ class GenericVerbs(Verbs):
         body = wanted.model_dump(mode="json", exclude_none=True, exclude_unset=True)
         return parse(JobOut, self._transport.post(f"{generic_path(name)}/consolidate", body))
 
-    def promote(self, name: str, job: JobRef, *, worst: float = 0.5) -> ChangeOut:
-        """Put what a consolidation made into all cells that it was about, or into none; `rollback_generic` undoes it.
+    def promote(self, name: str, *jobs: JobRef, worst: float = 0.5) -> ChangeOut:
+        """Put what consolidations made into all cells that they were about, or into none; `rollback_generic` undoes it.
 
         Args:
+            jobs: consolidations of rows or columns that share no cell.
             worst: points that no cell may be worse by.
         Raises:
             Conflict: `cells_worse`, with the cells; `conflict`, somebody changed one of them meanwhile.
         """
-        said = {"job": job if isinstance(job, str) else job.id, "worst": worst}
+        said = {"jobs": [job if isinstance(job, str) else job.id for job in jobs], "worst": worst}
         body = request_of(PromoteRequest, said).model_dump()
         return parse(ChangeOut, self._transport.post(f"{generic_path(name)}/promote", body))
 

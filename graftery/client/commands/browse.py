@@ -19,7 +19,9 @@ def list_modules(
     *,
     kind: Annotated[
         str | None,
-        typer.Option(help="category, task, adapter, teacher, group, network or samples.", show_default=False),
+        typer.Option(
+            help="category, task, adapter, teacher, group, clone, network, generic or samples.", show_default=False
+        ),
     ] = None,
     q: Annotated[str | None, typer.Option("--query", "-q", help="Text in the name or the description.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only what has this tag.")] = None,

@@ -11,7 +11,6 @@ import typer
 from graftery.client.commands.following import conclude
 from graftery.client.commands.matrix import Network, draw
 from graftery.client.commands.options import (
-    JobId,
     Json,
     Name,
     Url,
@@ -203,20 +202,22 @@ def consolidate(
 
 def promote(
     name: Network,
-    job: JobId,
+    jobs: Annotated[
+        list[str], typer.Argument(help="Consolidations of rows or columns that share no cell.", metavar="JOB...")
+    ],
     *,
     worst: Annotated[float, typer.Option(min=0, max=100, help="Points that no cell may be worse by.")] = 0.5,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Put what a consolidation made into all its cells, or into none. `generic rollback` undoes it.
+    """Put what consolidations made into all their cells, or into none. `generic rollback` undoes it.
 
     Examples:
       graftery generic promote zoo 01J9Z3
       graftery generic promote zoo 01J9Z3 --worst 0
     """
     with connect(url) as client:
-        out = client.promote(name, job, worst=worst)
+        out = client.promote(name, *jobs, worst=worst)
     say_json(out) if as_json else say(f"change {out.id}: {_what(out)}")
 
 

@@ -61,19 +61,23 @@ def matrix(
             sys.stdout.write(client.generic_csv(name, **asked))
         elif as_json:
             say_json(found)
-        elif not (watch and sys.stdout.isatty()):
+        elif not (watch and _is_terminal()):
             draw(found)
 
 
 def draw(out: GenericOut) -> None:
     """To standard output: as wide as the terminal; whole where the output goes into a pipe."""
-    show(*drawn(out, Console().width if sys.stdout.isatty() else WIDE))
+    show(*drawn(out, Console().width if _is_terminal() else WIDE))
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _watched(client: Client, name: str, asked: dict[str, Any], *, quiet: bool) -> GenericOut:
     """The matrix after the last running cell has ended; until then it is drawn anew, or without a terminal each change is a line."""
     looks = _looks(client, name, asked)
-    if quiet or not sys.stdout.isatty():
+    if quiet or not _is_terminal():
         return _told(looks)
     console = Console(highlight=False, markup=False)
     with Live(console=console, auto_refresh=False) as live:

@@ -111,7 +111,7 @@ def test_a_consolidation_is_followed_and_promoted(graftery: Call, job: Make) -> 
     assert graftery(script, "generic", "promote", "zoo", "j1", "--worst", "0")[1] == "change 4: cat x is n:1 -> n:2\n"
     assert asked == [
         {"task": "is", "evaluate_on": {"cat": "cats"}, "recipe": {"steps": 4}},
-        {"job": "j1", "worst": 0.0},
+        {"jobs": ["j1"], "worst": 0.0},
     ]
 
 

@@ -63,6 +63,28 @@ def test_it_is_watched_until_nothing_runs(graftery: Call, matrix: Make, monkeypa
     assert out.splitlines()[0] == "zoo  2 cells: 1 ready, 1 rejected"
 
 
+def test_on_a_terminal_it_is_drawn_anew_in_place(graftery: Call, matrix: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "EVERY_S", 0.01)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "4")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(command, "_is_terminal", lambda: True)
+    looks = iter([1, 1, 0, 0])
+
+    def act(asked: Asked) -> Answer:
+        left = next(looks)
+        cells = [READY | {"task": f"t{at}", "state": "running" if left else "ready"} for at in range(20)]
+        out = matrix(*cells)
+        return as_json(out if left or "state" not in asked.query else out | {"cells": []})
+
+    code, out, err = graftery({PATH: act}, "matrix", "zoo", "--watch")
+    assert (code, err) == (0, "")
+    assert "20 running" in out
+    last = out[out.rindex("zoo  20 cells") :]
+    # The last one stays, and is whole although the terminal is not that high.
+    assert "20 ready" in last and all(f"t{at}" in last for at in range(20))
+
+
 def test_an_unknown_network_is_an_error(graftery: Call) -> None:
     code, _, err = graftery({PATH: lambda _: problem("not_found", 404, "no zoo", near=["zoos"])}, "matrix", "zoo")
     assert (code, err) == (1, "error[not_found]: no zoo (did you mean zoos?)\n")
