@@ -75,7 +75,7 @@ class JobImpact(Wire):
 
 
 class CellImpact(Wire):
-    """A cell of a generic network that names it."""
+    """A ready cell of a generic network that is composed of it. A yank leaves it as it is: a cell pins its network; a delete is refused."""
 
     generic: str
     category: str
