@@ -58,9 +58,11 @@ def publish_consolidation(
         cells = [
             dict(told, report=report) for told, report in zip(claim.request["cells"], made["reports"], strict=True)
         ]
+        before = pinned_of(session, claim)[claim.request["kind"]]
         result: dict[str, Any] = {"unchanged": made["unchanged"], "steps": made["steps"], "cells": cells}
+        result |= {"before": before.ref, "module": None}
         if module is not None:
-            result |= _Publisher.of(session, claim, module, adapters).publish(documents, cells)
+            result["module"] = _Publisher.of(session, claim, module, adapters).publish(documents, cells).ref
         result |= {"certificate": certified.keep(session, claim, None), "seconds": round(seconds, 2)}
         if not jobs.finish(session, claim.id, claim.attempt, result):
             raise Overtaken(claim.id)
@@ -102,10 +104,9 @@ class _Publisher:
             found.append(before.parts.model_copy(update=now))
         return found
 
-    def publish(self, documents: list[Blob], cells: list[dict[str, Any]]) -> dict[str, Any]:
+    def publish(self, documents: list[Blob], cells: list[dict[str, Any]]) -> Version:
         """Publish the module and the networks; each cell is told which is its own."""
-        before = self.pinned[self.kind]
-        module = self._file(before.module.name, self.kind, self.module, self._taught_by())
+        module = self._file(self.pinned[self.kind].module.name, self.kind, self.module, self._taught_by())
         for index, (network, document, cell) in enumerate(zip(self.networks, documents, cells, strict=True)):
             now = self.before[index]
             now = now._replace(task=module) if self.kind == "task" else now._replace(category=module)
@@ -124,7 +125,7 @@ class _Publisher:
                 by=author(self.claim),
             )
             cell["network"] = version.ref
-        return {"module": module.ref, "before": before.ref}
+        return module
 
     def _file(self, name: str, kind: Kind, file: _File, parents: list[tuple[Role, int]]) -> Version:
         version, _ = catalogue.publish(

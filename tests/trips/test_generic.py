@@ -96,3 +96,35 @@ def test_the_matrix_is_drawn(service: Service, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.splitlines()[-1] == "2 there before"
     assert run(["matrix", "zoo", "--json", "--category", "dog", "--url", service.url]) == 0
     assert len(json.loads(capsys.readouterr().out)["cells"]) == 2
+
+
+@pytest.mark.usefixtures("grown")
+def test_a_task_learns_on_and_what_is_served_moves_with_it_and_comes_back(client: Client) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 1, 8, 8)).astype(np.float32)
+
+    def asked() -> np.ndarray:
+        return np.asarray(client.infer("zoo", x, outputs=["dog..all-is"]))
+
+    first, modules = asked(), {member.name: member.ref for member in client.generic("zoo").tasks}
+    recipe = {
+        "steps": 40,
+        "batch": 8,
+        "sources": ["noise"],
+        "learning_rate": 5e-3,
+        "tolerance": 1.0,
+        "bank": {"rows": 64},
+    }
+    job = client.wait(client.consolidate("zoo", task="all-is", recipe=recipe))
+    result = job.result or {}
+    assert (result["unchanged"], result["before"]) == (False, modules["all-is"])
+    assert result["certificate"]["networks"] >= 6 and result["certificate"]["different"] == []
+    np.testing.assert_allclose(asked(), first, atol=1e-4)
+    change = client.promote("zoo", job, worst=100.0)
+    assert [each["category"] for each in change.cells] == ["all", "dog", "cat"]
+    assert {member.ref for member in client.generic("zoo").tasks} == {result["module"], modules["all-size"]}
+    assert not np.allclose(asked(), first, atol=1e-3)
+    np.testing.assert_allclose(asked(), client.infer("zoo-dog-all-is", x), atol=1e-4)
+    client.rollback_generic("zoo")
+    np.testing.assert_allclose(asked(), first, atol=1e-4)
+    certificate = client.generic_certificate("zoo")
+    assert certificate.different == [] and certificate.replays > 6
