@@ -8,6 +8,8 @@ PYTEST_ARGS ?= -n 3
 BIN := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
+# Images of CI set it. Without bytecode, each of the tests' many processes compiles all of our source again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-cloning bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
