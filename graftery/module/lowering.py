@@ -11,7 +11,6 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import sympy
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
@@ -211,6 +210,9 @@ class Lowering:
 
 def expression(size: torch.SymInt | int) -> Any:
     """A size as a sympy expression of the free sizes."""
+    # Here: loading it is a sixth of a process's start, and most processes that load this file never trace.
+    import sympy
+
     return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
 
 
