@@ -31,7 +31,7 @@ def graftery(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with an adapter that was learned there."""
-    with serving(tmp_path_factory.mktemp("source")) as service:
+    with serving(tmp_path_factory.mktemp("source"), prechecks="0") as service:
         with service.client() as client:
             client.push_teacher("cat", files.teacher(seed=1), cut=files.CUT, description="of cats")
             client.push_teacher("animals", files.teacher(seed=2), cut=files.CUT)
@@ -80,7 +80,7 @@ def test_a_restored_registry_is_the_same(source: Service, tmp_path: Path) -> Non
     with source.client() as client:
         before, given = seen(client), answers(client)
         probes = client.certificate("cat-in-animals").probes
-    with serving(home, planes="registry,inference") as restored, restored.client() as client:
+    with serving(home, planes="registry,inference", prechecks="0") as restored, restored.client() as client:
         assert seen(client) == before
         assert answers(client) == given
         assert client.certificate("cat-in-animals").probes == probes

@@ -59,9 +59,9 @@ class Served:
 
 
 @contextmanager
-def serving(home: Path, *arguments: str) -> Iterator[Served]:
+def serving(home: Path, *arguments: str, prechecks: int = 0) -> Iterator[Served]:
     command = ["app.serve", "--home", str(home), "--port", "0", "--planes", "registry,worker", *arguments]
-    with running(command, environment(Settings(home=home)), stdout=subprocess.PIPE) as process:
+    with running(command, environment(Settings(home=home, prechecks=prechecks)), stdout=subprocess.PIPE) as process:
         served = Served(process, home)
         assert eventually(lambda: served.pid == process.pid or process.poll() is not None, START_S)
         assert process.poll() is None
@@ -83,7 +83,7 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path) -> None:
 
 
 def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path) as served:
+    with serving(tmp_path, prechecks=1) as served:
         everyone = served.everyone()
         assert len(everyone) >= 3
         served.process.kill()

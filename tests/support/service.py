@@ -58,7 +58,8 @@ def serving(home: Path, **settings: str) -> Iterator[Service]:
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTERY_")}
     given = {f"GRAFTERY_{name.upper()}": value for name, value in settings.items()}
-    return {**plain, "OMP_NUM_THREADS": "1", "GRAFTERY_THREADS": "1", **given}
+    # Deriving a module takes seconds of a core: tests that are about it say so.
+    return {**plain, "OMP_NUM_THREADS": "1", "GRAFTERY_THREADS": "1", "GRAFTERY_FAST_FORMS": "off", **given}
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from tests.support import servers
 from tests.support.service import Service, serving
 
 
-@pytest.fixture(scope="module", params=["embedded", "production"])
+@pytest.fixture(scope="session", params=["embedded", "production"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service: API, inference and one worker."""
     home = tmp_path_factory.mktemp(f"home-{request.param}")
     if request.param == "embedded":
-        with serving(home) as running:
+        with serving(home, fast_forms="auto") as running:
             yield running
         return
     broker = os.environ.get("TEST_REDIS_URL") or f"{servers.server('redis')}/15"

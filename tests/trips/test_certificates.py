@@ -25,7 +25,7 @@ QUICK = {"steps": 10, "batch": 8, "sources": ["noise"]}
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose store the tests may damage, whose dead workers are soon missed, and that collects at once."""
     hurried = {"lease_s": "2", "heartbeat_s": "0.3", "collect_grace_s": "0"}
-    with serving(tmp_path_factory.mktemp("home"), planes="registry,worker", **hurried) as running:
+    with serving(tmp_path_factory.mktemp("home"), planes="registry,worker", prechecks="0", **hurried) as running:
         yield running
 
 

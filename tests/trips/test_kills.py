@@ -25,7 +25,9 @@ RECIPE = {"steps": 1500, "batch": 16, "inversion": {"steps": 20, "images": 32}, 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("home")
-    with serving(home, planes="registry,worker", lease_s="2", heartbeat_s="0.3", checkpoint_s="0.2") as running:
+    with serving(
+        home, planes="registry,worker", prechecks="0", lease_s="2", heartbeat_s="0.3", checkpoint_s="0.2"
+    ) as running:
         yield running
 
 

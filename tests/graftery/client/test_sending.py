@@ -21,7 +21,7 @@ from tests.support.scripted import as_json, problem, scripted
 from tests.support.service import Service, serving
 
 PART = 100_000
-SMALL_PARTS = {"upload_part_bytes": str(PART), "planes": "registry", "free_bytes": "0"}
+SMALL_PARTS = {"upload_part_bytes": str(PART), "planes": "registry", "prechecks": "0", "free_bytes": "0"}
 
 
 @pytest.fixture(autouse=True)
