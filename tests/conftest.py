@@ -10,13 +10,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry.db import Database, upgrade
 from registry.models import Base
 from registry.settings import Settings
-from tests.support import servers
+from tests.support import scheduling, servers
 from tests.support.s3 import bucket_url, s3_endpoint  # noqa: F401  (fixtures)
 from tests.support.service import service  # noqa: F401  (a fixture)
 
@@ -34,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("GRAFTERY_FAST_FORMS", "off")
     if not _is_worker(config):
         servers.open_folder()
+        if memory := servers.memory():  # a commit of SQLite waits for the disk, ten milliseconds each time
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -43,8 +46,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The trips first: with a file a worker at a time, what is short then evens out the end of the run."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/trips/"))
+    """What takes longest first."""
+    items.sort(key=lambda item: scheduling.place(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Rooms | None:
+    return scheduling.Rooms(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 class _Skips:

@@ -27,12 +27,12 @@ MEMORY_BYTES = 2 * 1024**3
 
 def open_folder() -> None:
     """Called once a run, before its workers start: they inherit the folder where servers are found."""
-    folder = tempfile.mkdtemp(prefix="graftery-servers-", dir=_memory())
+    folder = tempfile.mkdtemp(prefix="graftery-servers-", dir=memory())
     Path(folder).chmod(0o755)  # PostgreSQL may run as another user
     os.environ[_FOLDER], os.environ[_OWNER] = folder, str(os.getpid())
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """A disk in memory where there is one with room: servers start and write much faster there."""
     shm = Path("/dev/shm")
     return str(shm) if os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > MEMORY_BYTES else None
