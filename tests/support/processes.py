@@ -72,7 +72,7 @@ def eventually(condition: Callable[[], object], within_s: float = 20.0) -> bool:
     while time.monotonic() < until:
         if condition():
             return True
-        time.sleep(0.02)
+        time.sleep(0.05)  # what is asked costs milliseconds of a core, here and in the process that answers
     return bool(condition())
 
 

@@ -35,6 +35,8 @@ QUICK = {"steps": 30, "batch": 8, "inversion": {"steps": 10, "images": 16}}
 WHOLE = os.environ.get("GRAFTERY_CLUSTER") == "whole"
 LONG = {**QUICK, "steps": 9000 if WHOLE else 3000, "stop": {"patience": 0}}
 WORKERS = 2 if WHOLE else 1
+# Each restart takes seconds: many requests fall into it even so, and leave the processes time to start.
+PAUSE_S = 0.01 if WHOLE else 0.05
 RESTARTED = 2 * ["api-1", "inference-1", "api-2", "inference-2"] if WHOLE else ["api-1", "inference-1"]
 
 
@@ -42,7 +44,8 @@ RESTARTED = 2 * ["api-1", "inference-1", "api-2", "inference-2"] if WHOLE else [
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     # A drain of a few of the proxy's looks, which are five a second here; no child that no test asks.
-    with clusters.running(folder, drain_s="1", prechecks="0", poll_s="1", checkpoint_s="0.5") as running:
+    settings = {"drain_s": "1", "poll_s": "1", "checkpoint_s": "0.5", "prechecks": "0", "fast_forms": "off"}
+    with clusters.running(folder, **settings) as running:
         everyone = [each for node in running.nodes.values() for each in family(node.process.pid if node.process else 0)]
         yield running
     assert len(everyone) >= 7
@@ -148,7 +151,7 @@ class _Load:
                     outcome = repr(error)
                 with self._lock:
                     self.outcomes[f"{what}: {outcome}"] += 1
-                time.sleep(0.01)
+                time.sleep(PAUSE_S)
 
 
 @contextmanager
