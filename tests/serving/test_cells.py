@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from fastapi.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
 from graftery.errors import InferenceRefused, NotFound, Unavailable
-from graftery.spec.manifest import Preprocessing
 from registry import catalogue, generics
 from registry.generics.rows import cell_row
 from serving import cells, joint, models, parts
@@ -213,18 +211,6 @@ def test_categories_with_other_inputs_are_asked_apart(client: TestClient, world:
         ([-1, 3, 16, 16], [f"{PHOTO}-c"]),
     ]
     assert client.post(f"/v2/repository/models/{ZOO}/load").status_code == 200
-
-
-def test_categories_that_are_prepared_differently_are_asked_apart(world: World) -> None:
-    model = _find(world)
-    branches = tuple(
-        replace(each, cell=replace(each.cell, preprocessing=Preprocessing(mean=(0.5,), std=(1.0,))))
-        if each.cell is not None and each.cell.category == "nine"
-        else each
-        for each in model.branches
-    )
-    with pytest.raises(InferenceRefused, match=r"mean unsaid against \[0.5\]; std unsaid against \[1.0\]"):
-        replace(model, branches=branches).asked(CELLS)
 
 
 def test_it_answers_over_grpc_as_over_http(world: World) -> None:
