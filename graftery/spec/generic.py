@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, StrictBool, model_validator
 
 from graftery.spec.manifest import Frozen
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
 from graftery.spec.references import MAX_TASKS, Name, PerTask, Ref, distinct
-from graftery.spec.wire import PrecheckOut, Request, Whole, Wire
+from graftery.spec.wire import PrecheckOut, Request, Wire, whole
 
 MOST_MEMBERS = 1000
 """Rows or columns of a generic network."""
@@ -104,7 +104,12 @@ class ConsolidateRequest(Request):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"task": "animals-is"}, {"category": "cat", "evaluate_on": {"animals-is": "cats"}}]
+            "examples": [{"task": "animals-is"}, {"category": "cat", "evaluate_on": {"animals-is": "cats"}}],
+            # As `_one` has it.
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
+                for one, other in (("task", "category"), ("category", "task"))
+            ],
         },
     )
 
@@ -147,8 +152,9 @@ class PromoteRequest(Request):
 class RollbackRequest(Request):
     """Undo a promotion, or a cell that was replaced."""
 
-    change: Whole | None = Field(
-        None, ge=1, description="Of the network's changes; by default the last that can be undone"
+    # Not `Whole` with bounds: within a union, these do not come into the schema.
+    change: Annotated[int, Field(ge=1, lt=2**53), BeforeValidator(whole), Strict()] | None = Field(
+        None, description="Of the network's changes; by default the last that can be undone"
     )
 
 

@@ -20,11 +20,12 @@ EventType = Literal["state", "progress", "checkpoint", "result"]
 _Item = TypeVar("_Item")
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
+    """3 for 3.0; all else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole), Strict()]
+Whole = Annotated[int, BeforeValidator(whole), Strict()]
 """A whole number as JSON has it: 3 and 3.0, but neither true nor "3"."""
 
 

@@ -23,7 +23,7 @@ from registry import jobs
 from tests.support.openapi import TIMES, Whole, is_unsaid, lead_somewhere, whole
 
 # All of it, and what is seldom come to from there.
-ROOMS = ("", "^/v1/networks|^/v1/versions|^/v2/models")
+ROOMS = ("", "^/v1/networks|^/v1/versions|^/v2/models", "^/v1/generic")
 SCENARIOS = 10
 STEPS = 40
 SETTINGS = settings(

@@ -130,11 +130,13 @@ def _populate(client: TestClient) -> dict[str, dict[str, Any]]:
     client.post(f"/v1/jobs/{ended}/cancel")
     upload = client.post("/v1/uploads", json={"name": "new", "size_bytes": 10, "digest": "0f" * 32}).json()["id"]
     digest = client.get("/v1/versions/cat:1").json()["digest"]
+    client.post("/v1/generic", json={"name": "zoo", "categories": ["dog"], "tasks": ["dog-is"]})
     return {
         "/v1/jobs": {"id": ended},
         "/v1/uploads": {"id": upload, "number": 0},
         "/v1/keys": {"name": "passing"},
         "/v1/blobs": {"digest": digest},
+        "/v1/generic": {"name": "zoo", "member": "dog"},
         "/v1/": {"name": "cat", "ref": "dog:1", "alias": "stable"},
         "/v2": {"name": "dog-is-teacher", "version": "1"},
     }
@@ -175,6 +177,10 @@ def lead_somewhere(case: Any) -> None:
                 "task": "is-it",
                 "recipe": {"sources": ["noise"]},
             }
+        case ["generic"] if case.method == "POST":
+            case.body = {"name": case.body["name"], "categories": ["dog"], "tasks": ["is-it", "dog-is"]}
+        case ["generic", _, "grow"]:
+            case.body = {"category": "dog", "recipe": {"sources": ["noise"]}}
         case ["modules", _, "aliases", _] if case.method == "PUT":
             case.body = {"version": 1}
         case [*_, "infer"] if isinstance(case.body, dict):
