@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from graftery.consolidate.cells import Cell, Shared
 from graftery.data.samples import choose
+from graftery.data.streams import generator
 from graftery.learning.loop import Loop
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import WATCHED_IMAGES, Source, TransplantRecipe
@@ -101,18 +102,26 @@ class Place:
         )
         return invert(start, loop).cpu()
 
-    def lesson(self, images: Tensor | None, held_out: float, device: torch.device) -> Lesson:
+    @property
+    def unlabelled(self) -> Tensor | None:
+        """Images without labels, where the cell learns from them."""
+        there = self.cell.unlabelled is not None and "unlabelled" in self.recipe.sources
+        return self.cell.unlabelled.x if there and self.cell.unlabelled is not None else None
+
+    def sees(self, other: Place) -> bool:
+        """Whether f takes the other cell's images: they are of one shape, and prepared alike."""
+        ours, theirs = self.noise, other.noise
+        return (ours.shape, ours.preprocessing) == (theirs.shape, theirs.preprocessing)
+
+    def lesson(self, images: Tensor | None, others: Tensor | None, held_out: float, device: torch.device) -> Lesson:
         """The lesson of this cell.
 
         Args:
             images: of its inversion.
+            others: images of other cells.
             held_out: the share of images without labels that are not trained on.
         """
-        unlabelled = self.cell.unlabelled if "unlabelled" in self.recipe.sources else None
-        given: dict[Source, Tensor | None] = {
-            "unlabelled": None if unlabelled is None else unlabelled.x,
-            "inversion": images,
-        }
+        given: dict[Source, Tensor | None] = {"unlabelled": _pooled(self.unlabelled, others), "inversion": images}
         sets = {source: _parted(x, held_out) for source, x in given.items() if x is not None}
         learned = {source: x for source, (x, _) in sets.items()}
         looked_at = [self._inputs(x[:WATCHED_IMAGES].to(device)) for _, x in sets.values() if len(x) > 1]
@@ -166,6 +175,14 @@ class Place:
     def _map_size(self, device: torch.device) -> tuple[int, int]:
         height, width = self.nets.features(self.noise(2, "example").to(device)).shape[2:]
         return height, width
+
+
+def _pooled(own: Tensor | None, others: Tensor | None) -> Tensor | None:
+    """Images without labels, the cell's own and others, in an order in which first and last ones are of all cells alike."""
+    if others is None:
+        return own
+    whole = others if own is None else torch.cat([own, others])
+    return whole[torch.randperm(len(whole), generator=generator(0, "consolidate.pool"))]
 
 
 def _parted(images: Tensor, held_out: float) -> tuple[Tensor, Tensor]:

@@ -211,11 +211,20 @@ class _Run:
         hooks.phase_of("train", {})  # refuses a checkpoint of another consolidation
         kept = self._inverted(hooks)
         lessons = [
-            place.lesson(kept.get(f"{IMAGES}{index}"), self.recipe.held_out, self.device)
+            place.lesson(kept.get(f"{IMAGES}{index}"), self._others(place, kept), self.recipe.held_out, self.device)
             for index, place in enumerate(self.places)
         ]
         loop = replace(hooks, phase="train", kept=kept, resume=_of_phase(hooks.resume, "train", kept))
         return learn(lessons, self._parameters, self._frozen, self.recipe, loop)
+
+    def _others(self, place: Place, kept: Mapping[str, Tensor]) -> Tensor | None:
+        """Images of the other cells that this one's f takes: none of them is labelled."""
+        found: list[Tensor] = []
+        for index, other in enumerate(self.places):
+            if self.recipe.pooled and other is not place and place.sees(other):
+                of = (other.unlabelled, kept.get(f"{IMAGES}{index}"))
+                found += [images for images in of if images is not None]
+        return torch.cat(found) if found else None
 
     def _inverted(self, hooks: Loop) -> dict[str, Tensor]:
         kept: dict[str, Tensor] = {}

@@ -279,6 +279,7 @@ class ConsolidateRecipe(Frozen):
         default_factory=dict, description="Of each cell; empty: the default, without back_distillation for a category"
     )
     sources: tuple[Source, ...] = Field((), description="Each cell takes what it has of them; empty: the default")
+    pooled: bool = Field(True, description="Each cell learns from the other cells' unlabelled and inverted images, too")
     labels: int | None = Field(None, ge=0, le=10_000_000, description="Of each cell that has labels; by default all")
     adapters: Literal["frozen", "learned"] = Field("frozen", description="Whether the cells' adapters learn on, too")
     balance: Literal["mean", "loss"] = Field("mean", description="loss: a cell counts by what its loss is at the start")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from graftery.consolidate.cells import Cell, Shared, recipe_of
 from graftery.consolidate.lessons import Lesson, Place
@@ -12,12 +13,14 @@ from tests.support.cells import SHORT, task, taught
 CPU = torch.device("cpu")
 
 
-def _lesson(cell: Cell, kind: Shared, images: torch.Tensor | None = None, **recipe: object) -> Lesson:
+def _lesson(
+    cell: Cell, kind: Shared, images: Tensor | None = None, others: Tensor | None = None, **recipe: object
+) -> Lesson:
     own = recipe_of(cell, kind, SHORT.model_copy(update=recipe))
     assert cell.teacher_task is not None
     nets = Nets(cell.category.net(), cell.task.net(), cell.teacher_task.net())
     place = Place(cell, kind, own, nets, torch.nn.Identity(), cell.category.net())
-    return place.lesson(images, 0.25, CPU)
+    return place.lesson(images, others, 0.25, CPU)
 
 
 def test_a_task_learns_from_features_and_a_category_from_images() -> None:
@@ -36,6 +39,16 @@ def test_images_that_are_held_out_are_not_learned_from() -> None:
     learned = {value for step in range(30) for value in lesson.batches(step).features[:, 0, 0, 0].tolist()}
     assert learned <= set(range(15))
     assert len(learned) > 8
+
+
+def test_images_of_other_cells_are_one_more_source_of_inputs_without_labels() -> None:
+    images = torch.arange(40.0).view(40, 1, 1, 1).expand(40, 1, 8, 8).contiguous()
+    lesson = _lesson(taught(), "category", images[:20], images[20:], sources=("inversion", "noise"))
+    others, own, noise = lesson.held_out
+    assert own[:, 0, 0, 0].tolist() == [15, 16, 17, 18, 19]
+    assert set(others[:, 0, 0, 0].tolist()) < set(range(20, 40))
+    assert len(noise) == 256
+    assert lesson.recipe.sources == ("inversion", "noise")
 
 
 def test_noise_is_looked_at_where_it_is_learned_from_or_nothing_else_is_there() -> None:

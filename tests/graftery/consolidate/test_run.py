@@ -207,6 +207,14 @@ def test_dense_outputs_and_images_without_labels() -> None:
     assert bare.sources == ("inversion", "noise")
 
 
+def test_cells_learn_from_each_others_images() -> None:
+    cells, recipe = [taught(), taught("other", 2)], SHORT.model_copy(update={"tolerance": 1.0})
+    pooled, apart = (_task(cells, recipe.model_copy(update={"pooled": pooled})) for pooled in (True, False))
+    assert pooled.module.digest != apart.module.digest
+    assert pooled.reports[0].before.explained != apart.reports[0].before.explained  # looked at on other images
+    assert pooled.reports[0].before.agreement == apart.reports[0].before.agreement
+
+
 def _many() -> list[Cell]:
     return [taught(str(index)) for index in range(22)]
 
