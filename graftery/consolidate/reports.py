@@ -20,7 +20,7 @@ from graftery.transplant.sources import Noise
 
 @dataclass(frozen=True)
 class Explained:
-    """The share of the variance of a cell's target that it explained before, and explains now."""
+    """The share that a cell explained of what its target says, before, and explains now."""
 
     before: float
     after: float

@@ -25,6 +25,11 @@ from graftery.transplant.sources import Batch
 FAINTEST = 0.1
 """Of the cells' mean loss: where losses are balanced, a cell with less of it counts as if it had this."""
 
+LEAST = 1e-3
+"""Of D(constant, target), where a target says almost the same of all held-out inputs."""
+CERTAIN = 30.0
+"""Logits beyond it are as good as infinite."""
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -32,7 +37,7 @@ class Learned:
 
     Args:
         steps: that were done.
-        before, after: the share of variance that each cell explains, in the order of the lessons.
+        before, after: the share that each cell explains of what its target says, in the order of the lessons.
         unchanged: no state was better than the first: everything is as it was.
     """
 
@@ -140,22 +145,36 @@ def _weighted(lesson: Lesson) -> float:
 
 
 class Watch:
-    """The share of the variance of the target's outputs that the student's explain, as a mean over groups of held-out inputs.
+    """The share of what the target says that the student says, too, as a mean over groups of held-out inputs.
 
-    It moves with every output, where the kappa of two decisions jumps with those near the threshold.
+    Math: 1 - D(student, target) / D(constant, target); D the distillation loss, constant the best answer that looks at no input.
+    For regression it is the share of variance that is explained.
     """
 
     def __init__(self, lesson: Lesson) -> None:
         self.lesson = lesson
         with torch.no_grad():
             self._wanted = [lesson.target(inputs) for inputs in lesson.held_out]
-        self._variances = [(y - y.mean(0)).square().mean().clamp_min(1e-12) for y in self._wanted]
+            self._whole = [self._apart(self._constant(y), y).clamp_min(LEAST) for y in self._wanted]
 
     @torch.no_grad()
     def __call__(self) -> float:
-        groups = zip(self.lesson.held_out, self._wanted, self._variances, strict=True)
-        shares = [1 - (self.lesson.student(x) - y).square().mean() / variance for x, y, variance in groups]
+        groups = zip(self.lesson.held_out, self._wanted, self._whole, strict=True)
+        shares = [1 - self._apart(self.lesson.student(x), y) / whole for x, y, whole in groups]
         return float(torch.stack(shares).mean())
+
+    def _apart(self, output: Tensor, wanted: Tensor) -> Tensor:
+        return objectives.distillation(output, wanted, self.lesson.semantics, self.lesson.recipe.temperature)
+
+    def _constant(self, wanted: Tensor) -> Tensor:
+        """Shaped like the target's outputs: their mean; of logits, those of the mean of their probabilities."""
+        if self.lesson.semantics in ("regression", "feature"):
+            return wanted.mean().expand_as(wanted)
+        temperature, others = self.lesson.recipe.temperature, [d for d in range(wanted.ndim) if d != 1]
+        soft = wanted / temperature
+        share = (torch.sigmoid(soft) if wanted.shape[1] == 1 else soft.softmax(1)).mean(others, keepdim=True)
+        logits = torch.logit(share) if wanted.shape[1] == 1 else share.log()
+        return (temperature * logits.clamp(-CERTAIN, CERTAIN)).expand_as(wanted)
 
 
 class _Best:

@@ -18,7 +18,9 @@ MOST_CELLS = 21
 class Standing(Frozen):
     """How good a cell is, before or after."""
 
-    explained: float = Field(description="Share of the variance of its target's outputs, on held-out inputs; at most 1")
+    explained: float = Field(
+        description="Share of what its target says of held-out inputs that it says, too; at most 1"
+    )
     agreement: float | None = Field(
         None, description="Cohen's kappa with its target on fresh noise; classification only"
     )
@@ -57,7 +59,7 @@ def worse_than(reports: Iterable[CellReport], points: float) -> list[Worse]:
     """The cells that are worse by more than so many points, the worst first.
 
     A cell is judged by the headline metric of what its output means, where it was measured before and after; else by its
-    agreement on noise; else by the share of variance that it explains.
+    agreement on noise; else by the share that it explains of what its target says.
 
     Args:
         points: at least 0; hundredths of the figure.

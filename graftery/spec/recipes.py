@@ -290,7 +290,9 @@ class ConsolidateRecipe(Frozen):
     precision: Precision = "float32"
     seed: int = Field(0, ge=0, lt=2**53)
     held_out: float = Field(0.25, gt=0, lt=1, description="Share of unlabelled images that only choose what is kept")
-    tolerance: float = Field(0.02, ge=0, le=1, description="Of explained variance that a cell may lose in what is kept")
+    tolerance: float = Field(
+        0.02, ge=0, le=1, description="What a cell may lose, in what is kept, of the share it explains"
+    )
     augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     inversion: InversionRecipe = Field(default_factory=InversionRecipe, description="Without rounds")

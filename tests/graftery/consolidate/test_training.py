@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,6 +87,30 @@ def test_the_watched_share_is_a_mean_over_groups() -> None:
         y = target(x)
         shares.append(1 - ((y / 2 - y).square().mean() / (y - y.mean(0)).square().mean()).item())
     assert Watch(lesson)() == pytest.approx(sum(shares) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_of_logits_the_best_constant_explains_nothing(outputs: int) -> None:
+    target = _linear(*([1.0, float(k)] for k in range(outputs)))
+    lesson = replace(_lesson(target, target), semantics="classification")
+    assert Watch(lesson)() == pytest.approx(1, abs=1e-6)
+    soft = target(lesson.held_out[0]) / 2
+    share = soft.sigmoid() if outputs == 1 else soft.softmax(1)
+    mean = share.mean(0)
+    constant = _Constant(2 * (torch.logit(mean) if outputs == 1 else mean.log()))
+    one = replace(lesson, student=constant, held_out=lesson.held_out[:1])
+    assert Watch(one)() == pytest.approx(0, abs=1e-5)
+    off = replace(one, student=_Constant(constant.logits + torch.arange(outputs) + 0.5))
+    assert Watch(off)() < -0.01
+
+
+class _Constant(nn.Module):
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits.expand(len(x), -1)
 
 
 def _learned(student: nn.Module, lessons: list[Lesson], recipe: ConsolidateRecipe = RECIPE, *frozen: nn.Module):  # type: ignore[no-untyped-def]
