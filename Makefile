@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-cloning bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
+.PHONY: help venv demo test test-pairs cluster test-cluster check bench-transplant bench-compat bench-cloning bench-generic bench-large bench-serving bench-registry test-faults example-compat test-openapi format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-compat: venv  ## Compatible components on CIFAR-10 (DATA=FOLDER; hours; re
 
 bench-cloning: venv  ## Partial network cloning on digits, CIFAR-10, MNIST (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.cloning $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-generic: venv  ## A generic network that grows and is consolidated, on CIFAR-10 (DATA=FOLDER; hours; resumes; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.generic $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-large: venv  ## Cost of a step on VGG-16 and ResNet-50; writes docs/results/transplant-large.* (5 minutes without a GPU)
 	$(BIN)/python -m benchmarks.transplant.large $(ARGS)

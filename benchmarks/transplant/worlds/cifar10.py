@@ -103,6 +103,12 @@ class Cifar10(World):
         return Trained(_file(net, tasks), seconds, curve, torch.get_num_threads())
 
     def generic_net(self, categories: Sequence[str], seed: int, depth: str, tasks: Sequence[str]) -> Trained:
+        return self.generic_nets(categories, seed, depth, tasks)[categories[0]]
+
+    def generic_nets(
+        self, categories: Sequence[str], seed: int, depth: str, tasks: Sequence[str]
+    ) -> dict[str, Trained]:
+        """The net of every category; all have the same upper parts, and the seconds of their common training."""
         torch.manual_seed(5000 + seed)
         nets = [Net(tasks) for _ in categories]
         shared = share_above(nets, self.cuts[depth])
@@ -113,7 +119,11 @@ class Cifar10(World):
             self.schedule,
             lambda: self._validate(nets[0], categories[0]),
         )
-        return Trained(_file(nets[0], tasks), seconds, curve, torch.get_num_threads())
+        files = [_file(net, tasks) for net in nets]
+        return {
+            name: Trained(file, seconds, curve, torch.get_num_threads())
+            for name, file in zip(categories, files, strict=True)
+        }
 
     def samples(self, category: str, split: Split, task: str) -> SampleSet:
         x, classes = self.images_of(split)

@@ -1,0 +1,63 @@
+"""The mean over categories so far, after each step."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.generic.goals import mean, of
+from benchmarks.generic.protocol import CONSOLIDATED, FIRST, JOINT, STEPWISE, TEACHERS
+
+FILE = "generic.svg"
+
+
+def draw(found: list[dict[str, Any]], folder: Path) -> list[tuple[str, str]]:
+    """Draw what there are cells for; returns file names and titles."""
+    if not found:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    last = max(cell["count"] for cell in found)
+    for index, row in enumerate(STEPWISE):
+        lines = {n: [mean(cell) for cell in of(found, row, n).values()] for n in range(FIRST, last + 1)}
+        _line(axes, {n: values for n, values in lines.items() if values}, row, f"C{index}")
+    teachers = _teachers(found, last)
+    _line(axes, teachers, TEACHERS, "grey")
+    for row, marker in ((CONSOLIDATED, "*"), (JOINT, "s")):
+        if values := [mean(cell) for cell in of(found, row, last).values()]:
+            axes.plot([last], [statistics.mean(values)], marker, label=row, markersize=9)
+    axes.set(xlabel="categories so far", ylabel="accuracy, %, mean over categories so far")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    # Without a date, and with fixed ids, the same cells give the same file.
+    with plt.rc_context({"svg.hashsalt": "graftery", "svg.fonttype": "none"}):
+        figure.savefig(folder / FILE, metadata={"Date": None})
+    plt.close(figure)
+    return [(FILE, "Mean accuracy over the categories so far")]
+
+
+def _teachers(found: list[dict[str, Any]], last: int) -> dict[int, list[float]]:
+    """Over the categories that were there after each step, in the order of the seed."""
+    orders = {cell["seed"]: list(cell["accuracy"]) for cell in of(found, TEACHERS, last).values()}
+    own = of(found, TEACHERS, last)
+    return {
+        n: [100 * statistics.mean(own[s]["accuracy"][c] for c in order[:n]) for s, order in orders.items()]
+        for n in range(FIRST, last + 1)
+        if orders
+    }
+
+
+def _line(axes: Axes, values: dict[int, list[float]], label: str, colour: str) -> None:
+    if values:
+        axes.fill_between(
+            list(values), [min(v) for v in values.values()], [max(v) for v in values.values()], color=colour, alpha=0.2
+        )
+        axes.plot(list(values), [statistics.mean(v) for v in values.values()], color=colour, label=label, marker=".")

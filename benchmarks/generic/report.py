@@ -1,0 +1,170 @@
+"""The results as a page: what was asked, the mean after each category, consolidation by cell, a plot."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Cells
+from benchmarks.generic.goals import Found, bullet, gap, mean, of, risen, verdicts, worst
+from benchmarks.generic.plots import draw
+from benchmarks.generic.protocol import (
+    CONSOLIDATED,
+    FINE_TUNING,
+    FIRST,
+    GROWN,
+    JOINT,
+    PROBED,
+    ROWS,
+    SEEDS,
+    SEQUENTIAL_FEW,
+    STEPWISE,
+    TEACHERS,
+    TUNING_SEEDS,
+    cells,
+)
+from benchmarks.transplant.worlds.cifar10 import CLASSES, EVALUATED, GENERIC_BATCH, SCHEDULE
+from benchmarks.writing import line, spread, write_whole
+
+
+def write(kept: Cells, folder: Path) -> None:
+    """Write generic.md and its plot."""
+    found = list(kept)
+    if found:
+        plots = draw(found, folder)
+        missing = [cell.key for cell in cells() if not kept.has(cell.key)]
+        write_whole(folder / "generic.md", page(found, kept.facts, plots, missing))
+
+
+def page(
+    found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]] = (), missing: Sequence[str] = ()
+) -> str:
+    """The document; `missing` are the keys of cells that are not there yet."""
+    parts = [
+        "# A generic network that grows, on CIFAR-10",
+        f"Written by `{facts['command']}`; every cell is in generic.json.",
+        *_protocol(facts),
+        *_missing(missing),
+        "What was asked:\n\n" + "\n".join(bullet(verdict) for verdict in verdicts(found)),
+        "## After each category",
+        "Accuracy in %, mean over the categories so far, ± standard deviation over seeds.\n\n" + _steps(found),
+    ]
+    parts += _consolidation(found)
+    parts += ["## By category, after all ten", _categories(found)]
+    parts += _tuned(facts.get("tuning", {}))
+    parts += [f"![{title}]({name})" for name, title in plots]
+    return "\n\n".join(parts) + "\n"
+
+
+def _protocol(facts: dict[str, Any]) -> list[str]:
+    on = facts["machine"]
+    return [
+        'Task: "is it a c?". Each seed deals an order of the ten categories. A generic net is trained with the first two: an f each, one gS. The other eight come one'
+        f" by one. Teachers, the generic net and the joint training have the nets and the schedule of [transplants](transplant-cifar10.md): {SCHEDULE.steps} steps,"
+        f" {SCHEDULE.batch} images a step of a teacher, {GENERIC_BATCH} of each category where several are trained together. Measured on {EVALUATED['test']} test images of the"
+        f" category and {EVALUATED['test']} of the others, at threshold 0; nothing was chosen by them.",
+        "\n".join(
+            [
+                f"- {TEACHERS}: each category's own net, f under its own gT.",
+                f"- {GROWN}: f of the teacher, an adapter by the default recipe with 0 labels, the gS of the first two.",
+                f"- {CONSOLIDATED}: gS of the row above, learned on over all ten cells with 0 labels by the default recipe; the first two cells have no teacher"
+                " and are held to what they were.",
+                f"- fine-tuning: f of the teacher and gS, without an adapter, learn on from the new category's labels alone, {FINE_TUNING.steps} steps at a rate of"
+                f" {FINE_TUNING.learning_rate:g}: all of its training images, or ({SEQUENTIAL_FEW.split(', ')[1]}) a few. Earlier f stay as they were. This rate was not tuned.",
+                f"- {JOINT}: all ten from the start, one gS; for what comes later, unattainable.",
+            ]
+        ),
+        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
+        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}. Nets learn in bfloat16 where the processor has"
+        " it, adapters and consolidation in float32. Seconds compare roughly.",
+    ]
+
+
+def _missing(missing: Sequence[str]) -> list[str]:
+    if not missing:
+        return []
+    rows = Counter(key.split("/")[1] for key in missing)
+    text = f"**{len(missing)} cells of the protocol are not measured yet**: the command goes on where it was stopped."
+    return [f"{text} By row: {', '.join(f'{row} ({count})' for row, count in rows.items())}."]
+
+
+def _steps(found: Found) -> str:
+    counts = range(FIRST, len(CLASSES) + 1)
+    head = ["row", *(str(count) for count in counts), "seeds", "seconds"]
+    lines = [line(head), line(["---"] * len(head))]
+    for row in ROWS:
+        ours = [cell for cell in found if cell["row"] == row]
+        if ours:
+            shown = [_shown(found, row, count) for count in counts]
+            seconds = statistics.median(float(cell.get("seconds", 0)) for cell in ours if cell["count"] > FIRST)
+            lines.append(line([row, *shown, str(len({cell["seed"] for cell in ours})), f"{seconds:.0f}"]))
+    return "\n".join(lines) + (
+        f"\n\nSeconds: a median of the rows {', '.join(STEPWISE)} for one more category, of the others for all."
+    )
+
+
+def _shown(found: Found, row: str, count: int) -> str:
+    values = [mean(cell) for cell in of(found, row, count).values()]
+    if row == TEACHERS and not values:
+        own = of(found, row, len(CLASSES)).values()
+        values = [100 * statistics.mean(list(cell["accuracy"].values())[:count]) for cell in own]
+    return spread(values) if values else "-"
+
+
+def _consolidation(found: Found) -> list[str]:
+    after = of(found, CONSOLIDATED, len(CLASSES))
+    if not after:
+        return []
+    head = ["seed", "teachers' mean − transplants'", "consolidation adds", "worst cell", "steps", "seconds"]
+    lines = [line(head), line(["---"] * len(head))]
+    distance, added, harmed = gap(found), risen(found), worst(found)
+    for seed in sorted(after.keys() & distance.keys() & added.keys()):
+        change, category = harmed[seed]
+        steps = "unchanged" if after[seed]["unchanged"] else str(after[seed]["steps"])
+        lines.append(
+            line(
+                [
+                    str(seed),
+                    f"{distance[seed]:.2f}",
+                    f"{added[seed]:+.2f}",
+                    f"{change:+.2f} ({category})",
+                    steps,
+                    f"{float(after[seed]['seconds']):.0f}",
+                ]
+            )
+        )
+    text = (
+        "Points of accuracy. After each step every cell's files and its outputs on"
+        f" {PROBED} test images were read again and compared to the bit with those of when it was added."
+    )
+    return ["## Consolidation", text + "\n\n" + "\n".join(lines)]
+
+
+def _categories(found: Found) -> str:
+    rows = [row for row in ROWS if of(found, row, len(CLASSES))]
+    head = ["category", *rows]
+    lines = [line(head), line(["---"] * len(head))]
+    for category in CLASSES:
+        shown = []
+        for row in rows:
+            values = [100 * cell["accuracy"][category] for cell in of(found, row, len(CLASSES)).values()]
+            shown.append(spread(values))
+        lines.append(line([category, *shown]))
+    return "\n".join(lines)
+
+
+def _tuned(tuning: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """What consolidation's recipe was chosen by."""
+    if not tuning:
+        return []
+    head = ["consolidation", "points, mean", "worst cell", "explained before", "after"]
+    lines = [line(head), line(["---"] * len(head))]
+    for name, by_seed in tuning.items():
+        columns = [statistics.mean(each[key] for each in by_seed.values()) for key in ("points", "worst", "was", "is")]
+        lines.append(line([name, f"{columns[0]:+.2f}", f"{columns[1]:+.2f}", *(f"{each:.3f}" for each in columns[2:])]))
+    seeds = ", ".join(map(str, TUNING_SEEDS))
+    text = f"Validation images, seeds {seeds} as far as they were tried; reported are {', '.join(map(str, SEEDS))}."
+    return ["## What the recipe was chosen by", text + "\n\n" + "\n".join(lines)]
