@@ -15,11 +15,9 @@ from graftery.consolidate import consolidate_task
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "adapters learned": {"adapters": "learned"},
-    "rate 3e-3": {"learning_rate": 3e-3},
-    "rate 3e-4": {"learning_rate": 3e-4},
     "without gradients": {"objectives": {"distillation": 4.0}},
-    "anchor 3": {"anchor_weight": 3.0},
-    "balanced": {"balance": "loss"},
+    "own images only": {"pooled": False},
+    "rate 3e-4": {"learning_rate": 3e-4},
 }
 KEPT = "tuning"
 
