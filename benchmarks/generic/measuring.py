@@ -103,7 +103,8 @@ class Bench:
         kept = nets.consolidated(self.folder / "generic" / f"consolidating-{nets.seed}.checkpoint")
         there = [nets.cell(category) for category in nets.order[:count]]
         task = kept.files["task"]
-        accuracy = {c.name: self._accuracy(c.name, c.category, c.adapter, task) for c in there}
+        adapters = {c.name: kept.files.get(f"adapter-{c.name}", c.adapter) for c in there}
+        accuracy = {c.name: self._accuracy(c.name, c.category, adapters[c.name], task) for c in there}
         return {"accuracy": accuracy, "bits": self._bits(there), **kept.facts}
 
     def _sequential(self, row: str, nets: Nets, count: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Nets:
         return self.store(f"adapter-{category}-{'+'.join(self.order[:FIRST])}-{self.seed}", make)
 
     def consolidated(self, checkpoint: Path) -> Kept:
-        """gS after it learned on over all cells, with no label; a training that was stopped goes on."""
+        """gS, and the adapters, after they learned on over all cells, with no label; a training that was stopped goes on."""
 
         def make() -> tuple[Mapping[str, ModuleFile], dict[str, object]]:
             cells = [self.cell(category) for category in self.order]
@@ -140,6 +140,7 @@ class Nets:
             checkpoint.unlink(missing_ok=True)
             told = [report.model_dump(mode="json", include={"cell", "before", "after"}) for report in done.reports]
             facts = {"seconds": time.perf_counter() - began_s, "steps": done.steps, "unchanged": done.unchanged}
-            return {"task": done.module}, {**facts, "reports": told}
+            adapters = {f"adapter-{category}": file for category, file in done.adapters.items()}
+            return {"task": done.module, **adapters}, {**facts, "reports": told}
 
         return self.store(f"consolidated-{'+'.join(self.order)}-{self.seed}", make)

