@@ -52,7 +52,7 @@ def healed(
     if not recipe.healing_steps:
         return masked
     net, names = masked.net().to(device), buffer_names(masked.graph)
-    learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in _learnable(masked)}
+    learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in learnable(masked)}
     chosen = torch.tensor(list(wanted), device=device)
     x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
     said = collapsed(outputs(source, x, device), chosen)
@@ -68,7 +68,7 @@ def healed(
     return with_probe(made, made.extras[PROBE_X])
 
 
-def _learnable(file: ModuleFile) -> list[str]:
+def learnable(file: ModuleFile) -> list[str]:
     """Floating weights; what batch norms have seen is no weight."""
     running = {name for node in file.graph.nodes if node.op == BATCH_NORM for name in _running(node.args)}
     return sorted(name for name in file.graph.weights() - running if file.weights[name].is_floating_point())

@@ -3,9 +3,9 @@
     z = target up to the position     h = the target's last features     old = the target's logits
     new = s ((w + u) clone(A z) + b_S) + b + V h
 
-Shapes: N batch, K the target's classes, k the clone's, D' its last features, D the target's.
-Source: Ye et al. 2023, insertion; the form of the classifier's rows and of A are reconstructed, A's start is ours
-(docs/methods/cloning.md).
+Shapes: N batch, R rows, K the target's classes, k the clone's, D' its last features, D the target's.
+Source: Ye et al. 2023, insertion; the form of the classifier's rows and of A are reconstructed; A's start, the margin, mixed images and that
+the clone learns on are ours (docs/methods/cloning.md).
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from graftery.cloning.local import UNKNOWN, Balanced, Local
+from graftery.cloning.healing import learnable
+from graftery.cloning.local import OF_SOURCE, UNKNOWN, Balanced, Local
+from graftery.cloning.localization import statistics_rows
+from graftery.cloning.mixing import Mixing
 from graftery.cloning.slicing import end_weights
 from graftery.cloning.stages import Stages
+from graftery.cloning.taps import last_features, tapped
 from graftery.data.streams import generator
 from graftery.learning.loop import Phase
 from graftery.learning.pace import Pace
@@ -31,7 +34,7 @@ from graftery.module.joining import join
 from graftery.nn.adapters import Adapter, Shape, alike
 from graftery.nn.crossings import crossing
 from graftery.nn.layers import convolution, linear
-from graftery.nn.statistics import on_batch
+from graftery.nn.statistics import on_batch, reestimated
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.recipes import AdapterRecipe, CloneRecipe
 
@@ -50,8 +53,10 @@ class Seen:
         last: [R, D].
         old: [R, K].
         features: [R, ...] the masked source's at its own layer.
-        y: [R] the target's classes from 0, then the wanted ones; -1 for noise.
+        y: [R] the target's classes from 0, then the wanted ones; -1 where the target is asked, -2 where the source is.
         shape: of z without the batch, None where the target takes any size.
+        said: [R, k] the whole source's logits of the wanted classes; needed where it is asked.
+        mixed: so many of the last rows are mixed images.
     """
 
     z: Tensor
@@ -60,19 +65,31 @@ class Seen:
     features: Tensor
     y: Tensor
     shape: Shape
+    said: Tensor | None = None
+    mixed: int = 0
 
     @property
     def known(self) -> int:
         return self.old.shape[1]
 
+    @property
+    def unwanted(self) -> Tensor:
+        """[R] Where the wanted classes are not."""
+        return (self.y < self.known) & (self.y != OF_SOURCE)
+
 
 class Extension(nn.Module):
-    """What is learned: A, s, b, u and V; the clone is frozen."""
+    """What is learned: A, s, b, u, V and, where they are opened, the clone's own weights.
+
+    Args:
+        clone: behind its origin; `clone` stays what the net is made of.
+    """
 
     def __init__(self, clone: ModuleFile, adapter: nn.Module, width: int, device: torch.device) -> None:
         super().__init__()
         self.adapter = adapter.to(device)
-        self.net = clone.net().to(device)
+        self.clone, self.net = clone, _with_features(clone).to(device)
+        self.own: dict[str, Tensor] = {}
         weight, bias = end_weights(clone)
         names = buffer_names(clone.graph)
         self.weight_name, self.bias_name = names[weight], names[bias]
@@ -84,7 +101,27 @@ class Extension(nn.Module):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.named_parameters() if not name.startswith("net.")}
+        """All of it; the clone's own weights are called `own.` and the buffer's name."""
+        ours = {name: value for name, value in self.named_parameters() if not name.startswith("net.")}
+        return ours | {f"own.{name}": value for name, value in self.own.items()}
+
+    def open(self) -> None:
+        """Let the clone's own weights learn, but for the last layer, whose rows do; its batch norms stand on the batch meanwhile."""
+        names, last, buffers = buffer_names(self.clone.graph), end_weights(self.clone), dict(self.net.named_buffers())
+        free = [names[name] for name in learnable(self.clone) if name not in last]
+        self.own = {name: buffers[name].clone().requires_grad_() for name in free}
+
+    def shut(self, z: Tensor) -> None:
+        """Keep what the clone's own weights are now, and give its batch norms the statistics of these features of the target."""
+        if not self.own:
+            return
+        with torch.no_grad():
+            given = self.adapter(z).cpu()
+        names = buffer_names(self.clone.graph)
+        found = {name: self.own[at].detach().cpu() for name, at in names.items() if at in self.own}
+        opened = replace(self.clone, weights={**self.clone.weights, **found})
+        self.clone = reestimated(opened, given)
+        self.net, self.own = _with_features(self.clone).to(z.device), {}
 
     def end(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The clone's last weight and bias as they are now, by the names of its buffers. Args: `weights`, instead of its own."""
@@ -92,18 +129,29 @@ class Extension(nn.Module):
         weight = self.scale[:, None] * (buffers[self.weight_name] + self.rows)
         return {self.weight_name: weight, self.bias_name: self.scale * buffers[self.bias_name] + self.shift}
 
-    def forward(self, z: Tensor, last: Tensor, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, z: Tensor, last: Tensor, weights: Mapping[str, Tensor] | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The new logits [N, k], and what goes into the clone.
 
         Args:
             weights: instead of the clone's own, by the names of its buffers; its batch norms then stand on the batch.
+            mask: [N, D'], which the clone's last features are multiplied by.
         """
-        given = self.adapter(z)
-        if weights is None:
-            logits = functional_call(self.net, self.end(), (given,))
+        given, inside = self.adapter(z), weights or self.own
+        if inside:  # run step by step, a net of two outputs gives them as a tuple
+            _, features = on_batch(self.net, given, inside)
         else:
-            logits = on_batch(self.net, given, {**weights, **self.end(weights)})
-        return logits + last @ self.old.T, given
+            features = self.net(given)["features"]
+        end = self.end(inside)
+        seen = features if mask is None else features * mask
+        return F.linear(seen, end[self.weight_name], end[self.bias_name]) + last @ self.old.T, given
+
+
+def _with_features(clone: ModuleFile) -> fx.GraphModule:
+    """The clone with its last features beside its logits; its buffers are called as in the clone itself."""
+    ((_, logits),) = clone.graph.outputs.items()
+    return tapped(clone, {"logits": logits, "features": last_features(clone)})
 
 
 def insertion_adapter(seen: Seen, recipe: CloneRecipe) -> nn.Module:
@@ -152,10 +200,11 @@ def _rows(value: Tensor) -> Tensor:
 
 
 def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, stages: Stages, phase: Phase) -> Extension:
-    """Learn what joins the clone to the target.
+    """Learn what joins the clone to the target, and let the clone learn on in its new place.
 
-    Math: CE over old and new logits, half of each batch wanted, half original images; on noise, the target's own answer
-    instead of a label; + feature_weight |A z - f|^2 / |f|^2.
+    Math: CE over old and new logits, to which margins are added: new ones have to be lower by `margin_original` where no wanted class is
+    shown, higher by `margin_wanted` where one is; half of each batch wanted, half original images, and mixed ones beside; where there is no
+    label, the answer of the net that knows; + feature_weight |A z - f|^2 / |f|^2.
 
     Args:
         clone: behind its origin, with a linear end of k rows.
@@ -166,20 +215,34 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, stages: Stages, p
         TrainingFailed: `diverged`.
     """
     made = Extension(clone, insertion_adapter(seen, recipe), seen.last.shape[1], seen.z.device)
-    draw = Balanced.of(Local(seen.z, seen.y.cpu(), seen.known), recipe.batch, recipe.seed)
+    if recipe.learn_on:
+        made.open()
+    shown = Local(seen.z, seen.y.cpu(), seen.known, seen.mixed)
+    draw = Mixing(Balanced.of(shown.labelled, recipe.batch, recipe.seed), shown, recipe)
+    margins = torch.where(seen.unwanted, recipe.margin_original, -recipe.margin_wanted)[:, None]
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("insert", step).to(seen.y.device)
-        new, given = made(seen.z[rows], seen.last[rows])
+        mask = dropped((len(rows), made.rows.shape[1]), recipe, step).to(seen.z.device)
+        new, given = made(seen.z[rows], seen.last[rows], mask=mask)
+        said = None if seen.said is None else seen.said[rows]
         return {
-            "classes": class_loss(seen.old[rows], new, seen.y[rows]),
+            "classes": class_loss(seen.old[rows], new + margins[rows], seen.y[rows], said),
             "features": recipe.feature_weight * mismatch(given, seen.features[rows]),
         }
 
     learned = made.learned
     optimiser = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    stages.learn(phase, learned, terms, Pace(recipe.steps, recipe.learning_rate), optimiser)
+    steps = recipe.search_steps if phase == "search" else recipe.steps
+    stages.learn(phase, learned, terms, Pace(steps, recipe.learning_rate), optimiser)
+    made.shut(seen.z[statistics_rows(shown.labelled, recipe).to(seen.z.device)])
     return made
+
+
+def dropped(shape: tuple[int, int], recipe: CloneRecipe, step: int) -> Tensor:
+    """A mask of dropout: 0 with the recipe's chance, else what makes up for it."""
+    kept = torch.rand(shape, generator=generator(recipe.seed, "insert.dropout", step)) >= recipe.dropout
+    return kept / (1 - recipe.dropout)
 
 
 def mismatch(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -187,25 +250,29 @@ def mismatch(ours: Tensor, theirs: Tensor) -> Tensor:
     return ((ours - theirs) ** 2).mean() / (theirs**2).mean().clamp_min(1e-12)
 
 
-def class_loss(old: Tensor, new: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of old and new logits together; where y is -1, against what the target itself says.
+def class_loss(old: Tensor, new: Tensor, y: Tensor, said: Tensor | None = None) -> Tensor:
+    """Cross-entropy of old and new logits together; where there is no label, against what the net says that knows.
 
     Args:
         old: [N, K], of the target; no gradient.
         new: [N, k].
-        y: int64 [N].
+        y: int64 [N]; -1: the target is asked, -2: the source.
+        said: [N, k], the source's logits of the wanted classes.
     """
+    known, more = old.shape[1], new.shape[1]
     log_p = torch.cat([old, new], 1).log_softmax(1)
-    told = F.one_hot(y.clamp_min(0), log_p.shape[1]).to(log_p.dtype)
-    asked = F.pad(old.softmax(1), (0, new.shape[1]))
-    wanted = torch.where((y == UNKNOWN)[:, None], asked, told)
-    return -(wanted * log_p).sum(1).mean()
+    told = F.one_hot(y.clamp_min(0), known + more).to(log_p.dtype)
+    told = torch.where((y == UNKNOWN)[:, None], F.pad(old.softmax(1), (0, more)), told)
+    if said is not None:
+        told = torch.where((y == OF_SOURCE)[:, None], F.pad(said.softmax(1), (known, 0)), told)
+    return -(told * log_p).sum(1).mean()
 
 
-def as_clone(extension: Extension, clone: ModuleFile, seen: Seen) -> ModuleFile:
+def as_clone(extension: Extension, seen: Seen) -> ModuleFile:
     """A, then the clone with what its rows became, as one file; `clone.old` beside it. The manifest is still that of a net."""
     adapter = extension.adapter.cpu().eval()
     before = trace(adapter, seen.z[:2].cpu(), kind="adapter", outputs={"features": OutputMeaning(semantics="feature")})
+    clone = extension.clone
     weight, bias = end_weights(clone)
     end = {name: value.detach().cpu() for name, value in extension.end().items()}
     folded = {weight: end[extension.weight_name], bias: end[extension.bias_name]}

@@ -16,12 +16,14 @@ from graftery.data.noise import noise_images
 from graftery.data.samples import SampleSet
 from graftery.data.streams import generator
 from graftery.errors import SamplesRefused
-from graftery.spec.cloning import FEWEST_IMAGES
+from graftery.spec.cloning import CLONE_NOISE_RATE, FEWEST_IMAGES
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import CloneRecipe
 
 UNKNOWN = -1
-"""The label of noise: nobody knows what it shows."""
+"""The label of noise and of mixed original images: what the target says of them is right."""
+OF_SOURCE = -2
+"""The label of mixed wanted images: what the source says of them is right."""
 NOISE_IMAGES = 512
 """Noise images that stand for the target's classes."""
 
@@ -32,13 +34,21 @@ class Local:
 
     Args:
         x: [n, ...].
-        y: int64 [n]: the target's classes from 0, then the wanted ones from K; -1 for noise.
+        y: int64 [n]: the target's classes from 0, then the wanted ones from K; -1 for noise; -1 and -2 for mixed images.
         known: K.
+        mixed: so many of the last ones are mixed images.
     """
 
     x: Tensor
     y: Tensor
     known: int
+    mixed: int = 0
+
+    @property
+    def labelled(self) -> Local:
+        """All but the mixed images."""
+        count = len(self.y) - self.mixed
+        return Local(self.x[:count], self.y[:count], self.known)
 
     @property
     def wanted(self) -> Tensor:
@@ -106,6 +116,14 @@ class Balanced:
                 for rows, weights in self.halves
             ]
         )
+
+
+def effective(recipe: CloneRecipe) -> CloneRecipe:
+    """What is done: noise tells too little of where original images lie for margins, mixtures, dropout, learning on and a high rate."""
+    if recipe.originals == "images":
+        return recipe
+    off = {"learn_on": False, "mixed": 0, "margin_original": 0.0, "margin_wanted": 0.0, "dropout": 0.0}
+    return recipe.model_copy(update={**off, "learning_rate": min(recipe.learning_rate, CLONE_NOISE_RATE)})
 
 
 def local_set(

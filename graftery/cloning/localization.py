@@ -210,8 +210,12 @@ def part_of(gates: Gates, scores: Tensor, wanted: Sequence[int], local: Local, r
 
 def restated(file: ModuleFile, local: Local, recipe: CloneRecipe) -> ModuleFile:
     """A masked source with the batch norms' statistics of the local set, half of it wanted images."""
-    rows = Balanced.of(local, STATISTICS_IMAGES, recipe.seed)("statistics", 0)
-    return reestimated(file, local.x[rows])
+    return reestimated(file, local.x[statistics_rows(local, recipe)])
+
+
+def statistics_rows(local: Local, recipe: CloneRecipe) -> Tensor:
+    """Of the images that batch norms get their statistics of."""
+    return Balanced.of(local, STATISTICS_IMAGES, recipe.seed)("statistics", 0)
 
 
 def collapsed(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from graftery.cloning.healing import healed
 from graftery.cloning.insertion import Extension, Seen, as_clone, class_loss, insert
 from graftery.cloning.jointly import joint_scores
 from graftery.cloning.judging import judge
-from graftery.cloning.local import Local, local_set
+from graftery.cloning.local import OF_SOURCE, Local, effective, local_set
 from graftery.cloning.localization import Localized, Wanted, localize, part_of
+from graftery.cloning.mixing import mixed
 from graftery.cloning.positions import Position, above, positions
 from graftery.cloning.slicing import sliced, with_linear_end
 from graftery.cloning.stages import Stages
@@ -90,6 +91,7 @@ def clone(
 
     Source: Ye et al. 2023; what is reconstructed and what is ours: docs/methods/cloning.md.
     """
+    recipe = effective(recipe)
     check_inputs(source.manifest, target.manifest)
     indices = wanted_indices(source.manifest, target.manifest, wanted)
     preprocessing = target.manifest.preprocessing or source.manifest.preprocessing
@@ -196,7 +198,7 @@ class _Run:
         fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
         found = []
         for place in places:
-            made, _, _ = self.inserted(localized, place, fit, stages, "search")
+            made, _ = self.inserted(localized, place, fit, stages, "search")
             seen = self.seen(localized.file, place, held)
             with torch.no_grad():
                 new, _ = made(seen.z, seen.last)
@@ -215,11 +217,12 @@ class _Run:
 
     def inserted(
         self, localized: Localized, place: Position, local: Local, stages: Stages, phase: Phase = "train"
-    ) -> tuple[Extension, ModuleFile, Seen]:
+    ) -> tuple[Extension, Seen]:
         """What joins the clone to the target at a place, learned on these images."""
-        seen = self.seen(localized.file, place, local.views(self.recipe, "insert"))
+        views = mixed(local.views(self.recipe, "insert"), self.recipe)
+        seen = self.seen(localized.file, place, views)
         _, behind = above(localized.file, place.source)
-        return insert(behind, seen, self.recipe, stages, phase), behind, seen
+        return insert(behind, seen, self.recipe, stages, phase), seen
 
     def seen(self, source: ModuleFile, place: Position, local: Local) -> Seen:
         """Args: `source`, whose features at the place's layer the clone's input is to be."""
@@ -233,7 +236,17 @@ class _Run:
         features = run_in_chunks(lower.net(), local.x, self.device)["value"]
         sizes = value_spec(bare, bare.graph.names[place.target]).shape[1:]
         shape = tuple(size if isinstance(size, int) else None for size in sizes)
-        return Seen(found["z"], found["last"], found["old"], features, local.y.to(self.device), shape)
+        y = local.y.to(self.device)
+        return Seen(found["z"], found["last"], found["old"], features, y, shape, self._said(local), local.mixed)
+
+    def _said(self, local: Local) -> Tensor | None:
+        """What the whole source says of the wanted classes, where it is asked; 0 elsewhere. [n, k]"""
+        asked = (local.y == OF_SOURCE).nonzero()[:, 0]
+        if not len(asked):
+            return None
+        said = torch.zeros(len(local.y), len(self.indices), device=self.device)
+        said[asked.to(self.device)] = outputs(self.source, local.x[asked], self.device)[:, list(self.indices)]
+        return said
 
     def file(self, source: ModuleFile, place: Position, made: ModuleFile) -> ModuleFile:
         """The clone, with what it is of and where it goes in."""

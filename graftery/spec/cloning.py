@@ -8,6 +8,10 @@ from graftery.errors import Misfit, RecipeRefused
 from graftery.spec.fit import fits, say
 from graftery.spec.manifest import Manifest, OutputSpec
 
+CLONE_MIXES = 1024
+"""Mixed images of either kind that a clone is joined with, made once; at most as many as there are views."""
+CLONE_NOISE_RATE = 5e-3
+"""Of what joins a clone, at most, where noise stands for original images."""
 FEWEST_IMAGES = 5
 """Of a class, wanted or original: with fewer a clone is refused."""
 

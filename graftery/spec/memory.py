@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graftery.spec.cloning import CLONE_MIXES
 from graftery.spec.manifest import Facts
 from graftery.spec.recipes import AGREEMENT_IMAGES, AdapterRecipe, CloneRecipe, ConsolidateRecipe, TransplantRecipe
 
@@ -89,9 +90,13 @@ def estimate_clone(source: Sequence[Facts], target: Sequence[Facts], images: int
     if any(net.elements_per_sample is None or net.largest_per_sample is None for net in nets):
         return None
     largest = max(net.largest_per_sample or 0 for net in nets)
-    moments = [_OPTIMISED * recipe.batch * sum(_sum(net) for net in source), _CHUNK * _PASSING * largest]
-    # What both nets make of every view, at the position that is largest; once in pieces, once joined.
-    kept = 2 * _OPTIMISED * images * recipe.views * largest
+    moments = [
+        _OPTIMISED * (recipe.batch + recipe.mixed) * sum(_sum(net) for net in source),
+        _CHUNK * _PASSING * largest,
+    ]
+    # What both nets make of every view and mixed image, at the position that is largest; once in pieces, once joined.
+    shown = images * recipe.views
+    kept = 2 * _OPTIMISED * (shown + (2 * min(CLONE_MIXES, shown) if recipe.mixed else 0)) * largest
     weights = sum(net.parameters for net in target) + _TRAINED * sum(net.parameters for net in source)
     return FIXED_BYTES + _VALUE_BYTES * (weights + max(moments) + kept)
 

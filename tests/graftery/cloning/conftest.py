@@ -11,7 +11,7 @@ from graftery.cloning import Cloned, clone
 from graftery.spec.recipes import CloneRecipe
 from tests.support import skills
 
-QUICK = CloneRecipe(positions=("0",), views=2)
+QUICK = CloneRecipe(positions=("0",), views=2, keep=0.25)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from graftery.cloning import Cloned, attach, clone, detach
+from graftery.cloning.local import effective
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused
 from graftery.learning.checkpoint import Checkpoint
@@ -187,6 +188,8 @@ def test_noise_stands_for_the_targets_images() -> None:
     )
     assert found.metrics["wanted"] > 0.8
     assert found.metrics["original"] > 0.6
+    assert found.recipe == effective(QUICK.model_copy(update={"originals": "noise"}))
+    assert not found.recipe.learn_on
 
 
 def _refused(kind: type[GrafteryError], code: str, **options: Any) -> str:

@@ -11,6 +11,7 @@ from graftery.cloning import attach
 from graftery.module.joining import join
 from graftery.spec.clones import CloneRequest, ClonesRequest
 from graftery.spec.cloning import whole_manifest
+from graftery.spec.recipes import CloneRecipe
 from tests.support import clones
 
 ASKED: dict[str, Any] = {"name": "owl", "source": "birds", "target": "animals", "want": ["owl"], "samples": "few"}
@@ -45,7 +46,7 @@ def test_what_is_no_request(change: dict[str, Any]) -> None:
 
 
 def test_what_is_one() -> None:
-    assert CloneRequest.model_validate(ASKED).recipe.keep == 0.25
+    assert CloneRequest.model_validate(ASKED).recipe.keep == CloneRecipe().keep
     CloneRequest.model_validate({**ASKED, "network": "more", "alias": "stable"})
     ClonesRequest.model_validate({"clones": ["owl", "jay:2"]})
     for wrong in ([], ["owl", "owl"], ["owl"] * 65):

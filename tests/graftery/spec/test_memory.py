@@ -119,6 +119,9 @@ def test_a_clones_memory_grows_with_images_views_and_the_source() -> None:
     least = estimate_clone(source, target, 100, recipe)
     assert least is not None
     assert least > FIXED_BYTES + 4 * 100 * recipe.views * 20_000
+    without = estimate_clone(source, target, 100, recipe.model_copy(update={"mixed": 0}))
+    assert without is not None
+    assert without < least
     for more in (
         estimate_clone(source, target, 200, recipe),
         estimate_clone(source, target, 100, recipe.model_copy(update={"views": 9})),
