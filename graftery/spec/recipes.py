@@ -284,7 +284,7 @@ class ConsolidateRecipe(Frozen):
     adapters: Literal["frozen", "learned"] = Field("learned", description="Whether the cells' adapters learn on, too")
     balance: Literal["mean", "loss"] = Field("mean", description="loss: a cell counts by what its loss is at the start")
     anchor_weight: Weight = Field(1.0, description="Of a cell without a teacher, whose target is what it was")
-    steps: int = Field(400, ge=1, le=1_000_000, description="At most: see `stop`")
+    steps: int = Field(1200, ge=1, le=1_000_000, description="At most: see `stop`")
     batch: int = Field(32, ge=2, le=65_536, description="Rows of each cell in a step")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam; falls to zero at the end")
     precision: Precision = "float32"
@@ -297,4 +297,4 @@ class ConsolidateRecipe(Frozen):
     noise: NoiseRecipe = Field(default_factory=NoiseRecipe)
     inversion: InversionRecipe = Field(default_factory=InversionRecipe, description="Without rounds")
     bank: BankRecipe = Field(default_factory=BankRecipe, description="Of each cell")
-    stop: StopRecipe = Field(default_factory=lambda: StopRecipe(tolerance=0.001))
+    stop: StopRecipe = Field(default_factory=lambda: StopRecipe(patience=4, tolerance=3e-4))

@@ -82,7 +82,7 @@ def test_the_module_means_what_it_meant_and_tells_where_it_came_from(better: Con
 
 def test_a_category_module_learns_from_several_tasks(tmp_path: Path) -> None:
     """The teachers are not reached from the features as they are."""
-    done = consolidate_category(category(), _category_cells(), BETTER)
+    done = consolidate_category(category(), _category_cells()[:2], BETTER.model_copy(update={"learning_rate": 1e-3}))
     assert not done.unchanged
     means = [sum(getattr(r, when).explained for r in done.reports) for when in ("before", "after")]
     assert means[1] > means[0]
@@ -177,11 +177,12 @@ def test_progress_is_told_by_phase_and_may_stop_the_run() -> None:
 
 @pytest.mark.parametrize("kind", ["task", "category"])
 def test_all_but_what_learns_is_as_it_was(kind: str) -> None:
-    cells = _cells() if kind == "task" else _category_cells()
+    cells = _cells() if kind == "task" else _category_cells()[:2]
     files = [f for c in cells for f in (c.category, c.task, c.adapter, c.teacher_task) if f is not None]
     before = [state_digest(file.net()) for file in files]
     run = consolidate_task if kind == "task" else consolidate_category
-    done = run(cells[0].task if kind == "task" else cells[0].category, cells, SHORT)
+    recipe = SHORT.model_copy(update={"tolerance": 1.0})
+    done = run(cells[0].task if kind == "task" else cells[0].category, cells, recipe)
     assert [state_digest(file.net()) for file in files] == before
     assert done.module.digest != files[0].digest
 
