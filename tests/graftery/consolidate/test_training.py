@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from graftery.consolidate.lessons import Lesson
-from graftery.consolidate.training import Watch, learn, losses, scales, summed
+from graftery.consolidate.training import Learned, Watch, learn, losses, scales, summed
 from graftery.data.streams import generator
 from graftery.errors import TrainingFailed
+from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop
 from graftery.nn.freezing import freeze
 from graftery.spec.recipes import ConsolidateRecipe, StopRecipe, TransplantRecipe
@@ -136,6 +138,26 @@ def test_a_state_in_which_a_cell_loses_more_than_the_tolerance_is_not_kept() -> 
     loose = _learned(student, [away, held])
     assert not loose.unchanged
     assert loose.after[1] < loose.before[1]
+
+
+def test_the_best_state_survives_a_break() -> None:
+    """Early states harm nobody; the later ones, of which one is resumed, do."""
+
+    def run(**hooks: Any) -> tuple[Learned, Tensor]:
+        student = _linear([1.0, 1.0])
+        away = _lesson(student, _linear([-3.0, 3.0]), name="away")
+        held = _lesson(student, _linear([1.0, 1.0]), anchored=True, name="held")
+        stop = StopRecipe(every=1, patience=100)
+        recipe = RECIPE.model_copy(update={"tolerance": 0.1, "stop": stop})
+        done = learn([away, held], dict(student.named_parameters()), [], recipe, Loop("train", **hooks))
+        return done, student.weight
+
+    kept: list[Checkpoint] = []
+    whole, weight = run(checkpoint=kept.append, checkpoint_s=0.0)
+    assert not whole.unchanged
+    late, again = run(resume=kept[-2])
+    assert late == whole
+    assert torch.equal(again, weight)
 
 
 def test_what_changes_that_is_frozen_is_an_error() -> None:
