@@ -82,7 +82,7 @@ ROWS = (
     Row(JOINT, "unattainable"),
     *_keeps(CloneRecipe().keep),
     Row("cloning, no healing", "clone", {"healing_steps": 0}),
-    Row("cloning, weights that stay", "clone", {"learn_on": False}),
+    Row("cloning, weights that learn on", "clone", {"learn_on": True}),
     Row("cloning, noise for originals", "clone", {"originals": "noise"}),
     Row(JOINT_FORM, "clone", {"joint": True}),
 )

@@ -28,7 +28,7 @@ class CloneRecipe(Frozen):
     steps: int = Field(200, ge=1, le=100_000, description="Of what joins the clone to the target")
     learning_rate: float = Field(0.01, gt=0, le=10, description="AdamW, cosine to zero")
     weight_decay: float = Field(0.01, ge=0, le=1)
-    learn_on: bool = Field(True, description="The clone's own weights learn on in the target; off: they stay")
+    learn_on: bool = Field(False, description="The clone's own weights learn on in the target, too; off: they stay")
     margin_original: float = Field(2.0, ge=0, le=100, description="New logits learn to be so much lower than need be")
     margin_wanted: float = Field(1.0, ge=0, le=100, description="The same of wanted images: so much higher")
     dropout: float = Field(0.3, ge=0, lt=1, description="Of the clone's last features, while it is joined")
