@@ -29,8 +29,6 @@ class Ending:
     message: str = ""
 
 
-_PUBLISHERS = {"transplant": publish, "clone": publish_clone, "consolidate": publish_consolidation}
-
 LOST = Ending("lost", message="another worker may have the job")
 
 
@@ -46,9 +44,9 @@ def deliver(bench: Bench, claim: jobs.Claim, lease: Lease, made: dict[str, Any],
 
 
 def _deliver(bench: Bench, claim: jobs.Claim, made: dict[str, Any], seconds: float) -> None:
-    publisher = _PUBLISHERS.get(claim.kind)
-    if publisher is not None:
-        publisher(bench.database, bench.store, claim, made, seconds)
+    publishers = {"transplant": publish, "clone": publish_clone, "consolidate": publish_consolidation}
+    if claim.kind in publishers:
+        publishers[claim.kind](bench.database, bench.store, claim, made, seconds)
         return
     with bench.database.transaction() as session:
         jobs.finish(session, claim.id, claim.attempt, made)

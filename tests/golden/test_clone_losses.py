@@ -20,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "joint": {"joint": True},
     "noise": {"originals": "noise"},
+    "weights learn on": {"learn_on": True},
     "without healing": {"healing_steps": 0},
 }
 SMALL = {"localization_steps": 8, "healing_steps": 8, "steps": 8, "batch": 16, "views": 2, "tolerance": 1}

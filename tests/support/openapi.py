@@ -179,6 +179,12 @@ def lead_somewhere(case: Any) -> None:
             }
         case ["generic"] if case.method == "POST":
             case.body = {"name": case.body["name"], "categories": ["dog"], "tasks": ["is-it", "dog-is"]}
+        case ["generic", _, "members"] if case.method == "POST":
+            case.body = {"tasks": ["is-it"]}
+        case ["generic", _, "cells"]:
+            case.body = {"network": "dog-is-teacher", "replace": True}
+        case ["generic", _, "consolidate"]:
+            case.body = {"category": "dog", "samples": "digits", "recipe": {"sources": ["noise"]}}
         case ["generic", _, "grow"]:
             case.body = {"category": "dog", "recipe": {"sources": ["noise"]}}
         case ["modules", _, "aliases", _] if case.method == "PUT":

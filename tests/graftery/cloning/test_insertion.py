@@ -76,7 +76,7 @@ def _joined(recipe: CloneRecipe) -> Extension:
 
 def test_the_clone_learns_on_in_its_place_or_stays() -> None:
     short = CloneRecipe(steps=5, batch=16, mixed=0)
-    learned, stayed = _joined(short), _joined(short.model_copy(update={"learn_on": False}))
+    learned, stayed = _joined(short.model_copy(update={"learn_on": True})), _joined(short)
     before, last = _behind().weights, end_weights(_behind())
     assert all(torch.equal(stayed.clone.weights[name], weight) for name, weight in before.items())
     changed = {name for name, weight in before.items() if not torch.equal(learned.clone.weights[name], weight)}
