@@ -24,7 +24,7 @@ from tests.support.openapi import TIMES, Whole, is_unsaid, lead_somewhere, whole
 
 # All of it, and what is seldom come to from there.
 ROOMS = ("", "^/v1/networks|^/v1/versions|^/v2/models", "^/v1/generic")
-SCENARIOS = 10
+SCENARIOS = 15
 STEPS = 40
 SETTINGS = settings(
     max_examples=TIMES * SCENARIOS,

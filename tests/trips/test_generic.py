@@ -14,6 +14,7 @@ from graftery.client.http import Client
 from graftery.errors import Unavailable
 from graftery.spec.generic import GrowOut
 from tests.support import files
+from tests.support.processes import eventually
 from tests.support.service import Service
 
 pytestmark = pytest.mark.trips
@@ -122,9 +123,10 @@ def test_a_task_learns_on_and_what_is_served_moves_with_it_and_comes_back(client
     change = client.promote("zoo", job, worst=100.0)
     assert {each["category"] for each in change.cells} == {"all", "dog", "cat"}
     assert {member.ref for member in client.generic("zoo").tasks} == {result["module"], modules["all-size"]}
-    assert not np.allclose(asked(), first, atol=1e-3)
+    # On PostgreSQL, what a name led to holds for a moment.
+    assert eventually(lambda: not np.allclose(asked(), first, atol=1e-3))
     np.testing.assert_allclose(asked(), client.infer("zoo-dog-all-is", x), atol=1e-4)
     client.rollback_generic("zoo")
-    np.testing.assert_allclose(asked(), first, atol=1e-4)
+    assert eventually(lambda: np.allclose(asked(), first, atol=1e-4))
     certificate = client.generic_certificate("zoo")
     assert certificate.different == [] and certificate.replays > 6
