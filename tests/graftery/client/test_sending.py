@@ -59,7 +59,7 @@ def test_connections_that_are_cut_again_and_again(proxy: Proxy, service: Service
     seen: list[tuple[int, int]] = []
     with Client(proxy.url) as client:
         client.push_samples("cut", samples(1), progress=lambda *at: seen.append(at))
-    assert proxy.cuts >= 4  # how many, the order of the parts that are on their way at once decides
+    assert proxy.cuts >= 2  # how many, the parts that are on their way at once and the speed of the disk decide
     # What had arrived was not sent again: each cut costs the parts that were on their way, and no more.
     assert proxy.sent < 2_600_000 + proxy.cuts * 2 * sending.AT_ONCE * PART
     assert seen[-1][0] == seen[-1][1] >= 2_560_000
