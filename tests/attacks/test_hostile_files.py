@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sympy  # noqa: F401  the first trace loads it: its time is not a file's
 
 from graftery.errors import ModuleFileError
 from graftery.module import verify
