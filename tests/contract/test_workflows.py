@@ -24,7 +24,7 @@ from tests.support.openapi import TIMES, Whole, is_unsaid, lead_somewhere, whole
 
 # All of it, and what is seldom come to from there.
 ROOMS = ("", "^/v1/networks|^/v1/versions|^/v2/models", "^/v1/generic")
-SCENARIOS = 15
+SCENARIOS = 20
 STEPS = 40
 SETTINGS = settings(
     max_examples=TIMES * SCENARIOS,
@@ -116,7 +116,7 @@ def test_what_is_linked_works(opened: Whole) -> None:
     linked = _linked(opened.app.openapi())
     never = sorted(linked - {label for label, times in succeeded.items() if times})
     assert len(linked) > 40
-    assert len(never) < len(linked) / 4, f"nothing is learned of what never succeeds: {never}"
+    assert len(never) < len(linked) / 5, f"nothing is learned of what never succeeds: {never}"
 
 
 def _linked(document: dict[str, Any]) -> set[str]:

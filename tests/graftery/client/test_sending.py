@@ -55,11 +55,12 @@ def arrived(client: Client, name: str, x: np.ndarray, folder: Path) -> bool:
 
 
 def test_connections_that_are_cut_again_and_again(proxy: Proxy, service: Service, tmp_path: Path) -> None:
-    proxy.cut_after = 350_000
+    # Of a connection: few enough that, with four of them at once, there are six cuts in any order of their parts.
+    proxy.cut_after = 200_000
     seen: list[tuple[int, int]] = []
     with Client(proxy.url) as client:
         client.push_samples("cut", samples(1), progress=lambda *at: seen.append(at))
-    assert proxy.cuts >= 2  # how many, the parts that are on their way at once and the speed of the disk decide
+    assert proxy.cuts >= 6
     # What had arrived was not sent again: each cut costs the parts that were on their way, and no more.
     assert proxy.sent < 2_600_000 + proxy.cuts * 2 * sending.AT_ONCE * PART
     assert seen[-1][0] == seen[-1][1] >= 2_560_000
