@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from app import transplants
-from app.parts import facts_of, manifest_of, samples_of
+from app.parts import facts_of, samples_of
 from graftery.errors import Conflict, GrafteryError, RecipeRefused
-from graftery.spec import labels
-from graftery.spec.consolidating import MOST_CELLS
-from graftery.spec.fit import output_of
+from graftery.spec.consolidating import MOST_CELLS, Shared
 from graftery.spec.generic import ConsolidateRequest
 from graftery.spec.manifest import json_of
 from graftery.spec.memory import estimate_consolidation
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
-from graftery.spec.references import of_task
+from graftery.spec.references import of_task, strays
 from registry import catalogue, generics, jobs
 from registry.access import caller
 from registry.generics import Cell, Grid
 from registry.models import Job, Version
 
 _SETS = ("samples", "unlabelled", "evaluate_on")
-Shared = Literal["task", "category"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +98,7 @@ def _other(cell: Cell, kind: Shared) -> Version:
 
 def _check_said(request: ConsolidateRequest, others: Sequence[str]) -> None:
     for field in _SETS:
-        said = getattr(request, field)
-        if isinstance(said, dict) and (unknown := sorted(said.keys() - set(others))):
+        if unknown := strays(getattr(request, field), others):
             raise GrafteryError(
                 f"{field} names {unknown[0]}, which is none of the cells: they are {', '.join(others[:20])}",
                 code="request_invalid",
@@ -122,9 +117,8 @@ def _taught(session: Session, cell: Cell, network: Version, kind: Shared, reques
     try:
         transplants.check_sets({"category": cell.category, "task": cell.task, **given})
         if "samples" in given and request.recipe.labels != 0:
-            count = request.recipe.labels or samples_of(given["samples"]).count
-            meaning = output_of(manifest_of(cell.task))
-            labels.check_taught(samples_of(given["samples"]).labels, meaning, f"samples {given['samples'].ref}", count)
+            used = request.recipe.labels or samples_of(given["samples"]).count
+            transplants.check_taught(given["samples"], cell.task, used)
     except GrafteryError as error:
         error.message = f"{cell}: {error.message}"
         raise

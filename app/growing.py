@@ -13,8 +13,7 @@ from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import PrecheckOut
 from registry import generics, jobs
-from registry.generics import Cell
-from registry.models import Job, Module
+from registry.models import Job
 
 
 def submit(
@@ -32,18 +31,15 @@ def submit(
         return _told(session, name, growth, prechecks, {}), []
     generics.add(session, name, [growth.category])
     queued: dict[str, tuple[Job, Job | None]] = {}
+    generic = generics.find(session, name)
+    there = generics.grid(session, generic)  # the row is in it now
     for each in growth.started:
         job = _queue(session, name, each, request, "cell")
-        generic = generics.find(session, name)
-        generics.order(session, generic, _now(session, generic, each.cell), job.id, prechecks.get(each.task))
+        cell = there.cell(growth.category.module.name, each.task)
+        generics.order(session, generic, cell, job.id, prechecks.get(each.task))
         queued[each.task] = job, _baseline(session, name, each, request)
     rows = [job for pair in queued.values() for job in pair if job is not None]
     return _told(session, name, growth, prechecks, queued), rows
-
-
-def _now(session: Session, generic: Module, cell: Cell) -> Cell:
-    """The cell, now that its row is in the network."""
-    return generics.grid(session, generic).cell(cell.category.module.name, cell.task.module.name)
 
 
 def _queue(session: Session, name: str, each: Wanted, request: GrowRequest, role: str) -> Job:
@@ -79,16 +75,20 @@ def _told(
     queued: Mapping[str, tuple[Job, Job | None]],
 ) -> GrowOut:
     """The answer: every cell of the row, and what becomes of it."""
+    usual = jobs.usual_seconds(session, [each.cell.task.digest for each in growth.started])
     return GrowOut(
         name=name,
         category=growth.category.ref,
         dry_run=not queued and any(each.action == "start" for each in growth.cells),
-        cells=[_cell(session, each, prechecks, queued) for each in growth.cells],
+        cells=[_cell(each, prechecks, queued, usual) for each in growth.cells],
     )
 
 
 def _cell(
-    session: Session, each: Wanted, prechecks: Mapping[str, PrecheckOut], queued: Mapping[str, tuple[Job, Job | None]]
+    each: Wanted,
+    prechecks: Mapping[str, PrecheckOut],
+    queued: Mapping[str, tuple[Job, Job | None]],
+    usual: Mapping[str, float],
 ) -> GrowCell:
     job, baseline = queued.get(each.task, (None, None))
     row = each.cell.row
@@ -110,7 +110,7 @@ def _cell(
         update={
             "flops": each.flops,
             "memory_bytes": transplants.memory(each.planned),
-            "seconds": jobs.usual_seconds(session, each.cell.task.digest),
+            "seconds": usual.get(each.cell.task.digest),
             "recipe": json_of(each.planned.recipe),
         }
     )

@@ -14,7 +14,7 @@ from app.transplants import Planned
 from graftery.errors import Conflict, GrafteryError, RecipeRefused
 from graftery.spec.generic import GrowAction, GrowRequest
 from graftery.spec.manifest import json_of
-from graftery.spec.references import of_task
+from graftery.spec.references import of_task, strays
 from graftery.spec.wire import TransplantRequest
 from registry import catalogue, generics, jobs
 from registry.access import caller
@@ -111,8 +111,7 @@ def _columns(there: Grid, request: GrowRequest) -> list[Version]:
 
 def _check_said(request: GrowRequest, columns: Sequence[str]) -> None:
     for field in ("teacher_task", "samples", "evaluate_on"):
-        said = getattr(request, field)
-        if isinstance(said, dict) and (other := sorted(said.keys() - set(columns))):
+        if other := strays(getattr(request, field), columns):
             raise GrafteryError(
                 f"{field} names {other[0]}, which is not asked for: the tasks are {', '.join(columns[:20])}",
                 code="request_invalid",

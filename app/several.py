@@ -10,7 +10,7 @@ from app import transplants
 from app.parts import output_name
 from app.transplants import Planned
 from graftery.errors import Conflict, GrafteryError
-from graftery.spec.references import of_task
+from graftery.spec.references import of_task, strays
 from graftery.spec.wire import TransplantRequest
 from registry import catalogue
 from registry.models import Job, Version
@@ -71,8 +71,7 @@ def _planned(session: Session, request: TransplantRequest, single: TransplantReq
 
 def _check_said(request: TransplantRequest, tasks: Sequence[str]) -> None:
     for field in _BY_TASK:
-        said = getattr(request, field)
-        if isinstance(said, dict) and (other := sorted(said.keys() - set(tasks))):
+        if other := strays(getattr(request, field), tasks):
             raise GrafteryError(
                 f"{field} names {other[0]}, which is not asked for: task has {', '.join(tasks)}",
                 code="request_invalid",

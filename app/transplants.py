@@ -48,7 +48,7 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
     check_sets(parts)
     recipe = _recipe(request.recipe, parts)
     if "samples" in parts and "direct" in recipe.objectives:
-        _check_taught(parts["samples"], parts["task"], recipe)
+        check_taught(parts["samples"], parts["task"], recipe.labels or 0)
     return Planned(parts, recipe)
 
 
@@ -122,9 +122,10 @@ def check_sets(parts: Mapping[str, Version]) -> None:
         labels.check_measured(sets["evaluate_on"].labels, meaning, f"evaluate_on {parts['evaluate_on'].ref}")
 
 
-def _check_taught(samples: Version, task: Version, recipe: TransplantRecipe) -> None:
+def check_taught(samples: Version, task: Version, used: int) -> None:
+    """Refuse labels that so many of teach nothing of the task."""
     meaning = output_of(manifest_of(task))
-    labels.check_taught(samples_of(samples).labels, meaning, f"samples {samples.ref}", recipe.labels or 0)
+    labels.check_taught(samples_of(samples).labels, meaning, f"samples {samples.ref}", used)
 
 
 def _resolved(session: Session, request: TransplantRequest) -> dict[str, Version]:

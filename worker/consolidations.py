@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from graftery.spec.consolidating import Shared
 from graftery.spec.manifest import Kind, NetworkParts, Role
 from registry import catalogue, generics, jobs
 from registry.catalogue import NetworkVersions
@@ -20,8 +21,6 @@ from registry.models import Version
 from registry.store import Blob, Store
 from worker.certificates import Certified, shout
 from worker.publish import Overtaken, author, pinned_of
-
-Shared = Literal["task", "category"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,19 @@ def publish_consolidation(
     documents: list[Blob] = []
     if module is not None:
         with database.read() as session:
-            wanted = _Publisher.of(session, claim, module, adapters).parts
+            wanted = _Publisher.of(session, claim, pinned_of(session, claim), module, adapters=adapters).parts
         documents = [store.put_bytes(catalogue.compose_document(parts)) for parts in wanted]
     with database.transaction() as session:
         generics.lock(session, claim.request["generic"])
         cells = [
             dict(told, report=report) for told, report in zip(claim.request["cells"], made["reports"], strict=True)
         ]
-        before = pinned_of(session, claim)[claim.request["kind"]]
+        pinned = pinned_of(session, claim)
         result: dict[str, Any] = {"unchanged": made["unchanged"], "steps": made["steps"], "cells": cells}
-        result |= {"before": before.ref, "module": None}
+        result |= {"before": pinned[claim.request["kind"]].ref, "module": None}
         if module is not None:
-            result["module"] = _Publisher.of(session, claim, module, adapters).publish(documents, cells).ref
+            publisher = _Publisher.of(session, claim, pinned, module, adapters=adapters)
+            result["module"] = publisher.publish(documents, cells).ref
         result |= {"certificate": certified.keep(session, claim, None), "seconds": round(seconds, 2)}
         if not jobs.finish(session, claim.id, claim.attempt, result):
             raise Overtaken(claim.id)
@@ -82,8 +82,15 @@ class _Publisher:
     before: list[NetworkVersions]
 
     @classmethod
-    def of(cls, session: Session, claim: jobs.Claim, module: _File, adapters: Mapping[int, _File]) -> _Publisher:
-        pinned = pinned_of(session, claim)
+    def of(
+        cls,
+        session: Session,
+        claim: jobs.Claim,
+        pinned: Mapping[str, Version],
+        module: _File,
+        *,
+        adapters: Mapping[int, _File],
+    ) -> _Publisher:
         networks = [pinned[f"cell.{index}.network"] for index in range(len(claim.request["cells"]))]
         before = [catalogue.network_parts(session, network) for network in networks]
         return cls(session, claim, module, adapters, pinned, networks, before)

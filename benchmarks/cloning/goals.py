@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.cloning.protocol import ADDED_SHARE, CHANGED_SHARE, CLONING, FINE, KS, POINTS, ROWS, SEEDS
+from benchmarks.verdicts import Verdict
 
 Found = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a bar is met; None: what it is about is not measured."""
-
-    holds: bool | None
-    what: str
-
-
-def bullet(verdict: Verdict) -> str:
-    said = {True: "yes", False: "**no**", None: "**not measured in full**"}[verdict.holds]
-    return f"- {said}: {verdict.what}"
 
 
 def verdicts(world: str, ours: Found) -> Iterator[Verdict]:

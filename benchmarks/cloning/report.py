@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cells
-from benchmarks.cloning.goals import bullet, verdicts
+from benchmarks.cloning.goals import verdicts
 from benchmarks.cloning.plots import draw
 from benchmarks.cloning.protocol import (
     CLONING,
@@ -28,6 +28,7 @@ from benchmarks.cloning.protocol import (
 )
 from benchmarks.cloning.worlds import KINDS, NAMES
 from benchmarks.transplant.report import interval
+from benchmarks.verdicts import bullet
 from benchmarks.writing import line, spread, write_whole
 
 Found = list[dict[str, Any]]

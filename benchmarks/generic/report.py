@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cells
-from benchmarks.generic.goals import Found, bullet, gap, mean, of, risen, verdicts, worst
+from benchmarks.generic.goals import Found, gap, mean, of, risen, verdicts, worst
 from benchmarks.generic.plots import draw
 from benchmarks.generic.protocol import (
     CONSOLIDATED,
@@ -27,6 +27,7 @@ from benchmarks.generic.protocol import (
     cells,
 )
 from benchmarks.transplant.worlds.cifar10 import CLASSES, EVALUATED, GENERIC_BATCH, SCHEDULE
+from benchmarks.verdicts import bullet
 from benchmarks.writing import line, spread, write_whole
 
 

@@ -19,10 +19,9 @@ from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
 from graftery.module.probes import PROBE_X, with_probe
+from graftery.nn.learnable import learnable
 from graftery.nn.statistics import on_batch
 from graftery.spec.recipes import CloneRecipe
-
-BATCH_NORM = "aten.batch_norm.default"
 
 
 def healed(
@@ -66,13 +65,3 @@ def healed(
     weights = {**masked.weights, **{name: value.detach().cpu() for name, value in learned.items()}}
     made = restated(replace(masked, weights=weights), local, recipe)
     return with_probe(made, made.extras[PROBE_X])
-
-
-def learnable(file: ModuleFile) -> list[str]:
-    """Floating weights; what batch norms have seen is no weight."""
-    running = {name for node in file.graph.nodes if node.op == BATCH_NORM for name in _running(node.args)}
-    return sorted(name for name in file.graph.weights() - running if file.weights[name].is_floating_point())
-
-
-def _running(args: tuple[object, ...]) -> list[str]:
-    return [argument["w"] for argument in args[3:5] if isinstance(argument, dict)]

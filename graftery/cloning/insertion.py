@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from graftery.cloning.healing import learnable
 from graftery.cloning.local import OF_SOURCE, UNKNOWN, Balanced, Local
 from graftery.cloning.localization import statistics_rows
 from graftery.cloning.mixing import Mixing
@@ -34,6 +33,7 @@ from graftery.module.joining import join
 from graftery.nn.adapters import Adapter, Shape, alike
 from graftery.nn.crossings import crossing
 from graftery.nn.layers import convolution, linear
+from graftery.nn.learnable import learnable
 from graftery.nn.statistics import on_batch, reestimated
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.recipes import AdapterRecipe, CloneRecipe

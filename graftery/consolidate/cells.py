@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from graftery.data import SampleSet
 from graftery.data.streams import generator
 from graftery.errors import GrafteryError, Misfit, RecipeRefused
 from graftery.module import ModuleFile
-from graftery.spec.consolidating import MOST_CELLS
+from graftery.spec.consolidating import MOST_CELLS, Shared
 from graftery.spec.fit import check_join
 from graftery.spec.manifest import Parent
 from graftery.spec.plan import complete
@@ -22,8 +21,6 @@ from graftery.transplant.crops import CROPS
 from graftery.transplant.given import SKETCH, Given
 from graftery.transplant.opgraph import batch_norms
 
-Shared = Literal["task", "category"]
-"""The kind of the module that learns on."""
 FEATURES: frozenset[Source] = frozenset({"moments", "crops"})
 """Sources that give features: a category module, which makes features, learns nothing from them."""
 OBJECTIVES = {"distillation": 4.0, "direct": 0.25}

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graftery.consolidate.cells import Cell, Shared
+from graftery.consolidate.cells import Cell
 from graftery.data.samples import choose
 from graftery.data.streams import generator
 from graftery.learning.loop import Loop
+from graftery.spec.consolidating import Shared
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank

@@ -11,9 +11,8 @@ from torch import Tensor, fx, nn
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
 from graftery.module.probes import PROBE_X, with_probe
+from graftery.nn.learnable import learnable
 from graftery.spec.manifest import Parent
-
-BATCH_NORM = "aten.batch_norm.default"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Learning:
     @classmethod
     def of(cls, file: ModuleFile, device: torch.device) -> Learning:
         net, names = file.net().to(device), buffer_names(file.graph)
-        learned = {name: names[name] for name in _learnable(file)}
+        learned = {name: names[name] for name in learnable(file)}
         for buffer in learned.values():
             value = getattr(net, buffer)
             delattr(net, buffer)
@@ -52,14 +51,3 @@ class Learning:
         manifest = said.model_copy(update={"parents": parents, "metadata": {**said.metadata, **metadata}})
         whole = replace(self.file, manifest=manifest, weights={**self.file.weights, **found}, extras={})
         return with_probe(whole, self.file.extras[PROBE_X])
-
-
-def _learnable(file: ModuleFile) -> list[str]:
-    """Floating weights; what batch norms have seen is no weight, nor is a mask of infinities."""
-    nodes = [node for node in file.graph.nodes if node.op == BATCH_NORM]
-    running = {argument["w"] for node in nodes for argument in node.args[3:5] if isinstance(argument, dict)}
-    return sorted(name for name in file.graph.weights() - running if _is_weight(file.weights[name]))
-
-
-def _is_weight(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and bool(torch.isfinite(tensor).all())

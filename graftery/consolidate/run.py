@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from graftery.consolidate.cells import Cell, Shared, check, fingerprint, named, parents, recipe_of
+from graftery.consolidate.cells import Cell, check, fingerprint, named, parents, recipe_of
 from graftery.consolidate.lessons import Place
 from graftery.consolidate.modules import Learning
 from graftery.consolidate.reports import Explained, report
 from graftery.consolidate.training import Learned, learn
-from graftery.errors import TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress
+from graftery.learning.memory import within_memory
 from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile
-from graftery.spec.consolidating import CellReport
+from graftery.spec.consolidating import CellReport, Shared
 from graftery.spec.manifest import Parent
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
 from graftery.transplant.layout import laid_out, lie_as
@@ -126,22 +125,12 @@ def _consolidate(
     check(kind, module, cells, recipe)
     recipes = [recipe_of(cell, kind, recipe) for cell in cells]
     hooks = replace(hooks, fingerprint=fingerprint(recipe, cells, recipes))
-    with _memory(), differentiable_twice(), repeatable(device):
+    with within_memory("use a smaller batch, or fewer cells"), differentiable_twice(), repeatable(device):
         run = _Run.of(kind, module, list(zip(cells, recipes, strict=True)), recipe, device)
         done = run.learn(hooks)
         made, adapters = run.files(done)
         reports = run.reports(done, made, adapters, hooks)
     return Consolidated(made, adapters, recipe, reports, done.unchanged, done.steps, hooks.history)
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise TrainingFailed(
-            "the device ran out of memory", code="out_of_memory", hint="use a smaller batch, or fewer cells"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from graftery.consolidate.lessons import Lesson
-from graftery.data.streams import generator
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
 from graftery.nn.freezing import unchanged
 from graftery.spec.recipes import ConsolidateRecipe, Objective
 from graftery.transplant import objectives
+from graftery.transplant.bank import Teacher
 from graftery.transplant.layout import fast
 from graftery.transplant.opgraph import widened
 from graftery.transplant.sources import Batch
@@ -96,7 +96,8 @@ def losses(lesson: Lesson, batch: Batch, step: int) -> dict[Objective, Tensor]:
     """The unweighted terms of a cell, by objective: scalars, differentiable in what learns."""
     wanted, recipe = lesson.recipe.objectives, lesson.recipe
     jacobian = "back_distillation" in wanted
-    batch = _asked(lesson, batch, step)
+    if batch.teacher is None:  # no bank has it
+        batch = Teacher(lesson.target, lesson.recipe)(batch, step)
     assert batch.teacher is not None  # noqa: S101  for the type checker
     inputs = batch.features.detach().requires_grad_(jacobian)
     with fast(recipe, inputs.device):
@@ -111,21 +112,6 @@ def losses(lesson: Lesson, batch: Batch, step: int) -> dict[Objective, Tensor]:
         gradient = objectives.input_gradient(student, inputs, batch.direction, create_graph=True)
         found["back_distillation"] = objectives.back_distillation(gradient, batch.gradient)
     return found
-
-
-def _asked(lesson: Lesson, batch: Batch, step: int) -> Batch:
-    """With what the target says of it, where no bank has it."""
-    if batch.teacher is not None:
-        return batch
-    jacobian = "back_distillation" in lesson.recipe.objectives
-    inputs = batch.features.detach().requires_grad_(jacobian)
-    with torch.set_grad_enabled(jacobian):
-        output = lesson.target(inputs)
-    if not jacobian:
-        return Batch(batch.features, batch.labels, output)
-    direction = objectives.directions(output, generator(lesson.recipe.seed, "direction", step))
-    gradient = objectives.input_gradient(output, inputs, direction, create_graph=False)
-    return Batch(batch.features, batch.labels, output.detach(), direction, gradient)
 
 
 def scales(lessons: Sequence[Lesson], recipe: ConsolidateRecipe) -> list[float]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X, with_probe
 
-_BATCH_NORM = "aten.batch_norm.default"
+BATCH_NORM = "aten.batch_norm.default"
 
 
 def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
@@ -29,7 +29,7 @@ def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
     names = [
         (node.args[3]["w"], node.args[4]["w"])
         for node in head.graph.nodes
-        if node.op == _BATCH_NORM and all(isinstance(node.args[at], dict) for at in (3, 4))
+        if node.op == BATCH_NORM and all(isinstance(node.args[at], dict) for at in (3, 4))
     ]
     if not names:
         return head

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from pydantic import Field
 
 from graftery.spec.manifest import Frozen, Semantics
 from graftery.spec.recipes import Objective, Source
 
+Shared = Literal["task", "category"]
+"""The kind of the module that learns on."""
 HEADLINE: dict[Semantics, str] = {"classification": "balanced_accuracy", "segmentation": "iou", "regression": "r2"}
 """The metric by which a cell is judged."""
 MOST_CELLS = 21

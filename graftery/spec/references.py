@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, WrapValidator
@@ -72,3 +72,8 @@ PerTask = Annotated[
 def of_task(refs: str | dict[str, str] | None, task: str) -> str | None:
     """The reference that is meant for `task`."""
     return refs.get(task) if isinstance(refs, dict) else refs
+
+
+def strays(refs: str | dict[str, str] | None, asked: Collection[str]) -> list[str]:
+    """What is said by name for something that is not asked for, sorted."""
+    return sorted(refs.keys() - set(asked)) if isinstance(refs, dict) else []

@@ -53,7 +53,7 @@ class Bank:
             teacher: gT; None: nobody is asked.
             recipe: complete.
         """
-        ask = _Teacher(teacher, recipe)
+        ask = Teacher(teacher, recipe)
         first = ask(batches(0), 0)
         fitting = recipe.bank.mebibytes * MEBIBYTE // _row_bytes(first)
         steps = min(recipe.bank.rows, fitting) // recipe.batch
@@ -71,7 +71,7 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class _Teacher:
+class Teacher:
     """What gT says of a batch: outputs, a direction for each row, and the gradient in that direction."""
 
     net: nn.Module | None

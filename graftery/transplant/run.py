@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet, choose
 from graftery.data.streams import generator
-from graftery.errors import RecipeRefused, TrainingFailed
+from graftery.errors import RecipeRefused
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress
+from graftery.learning.memory import within_memory
 from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile, trace
 from graftery.nn.adapters import make_adapter
@@ -100,20 +100,10 @@ def transplant(
     given = Given(category, task, teacher_task, samples, unlabelled, evaluate_on)
     run = _Run.of(given, recipe, torch.device(device))
     hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
-    with _memory(), differentiable_twice(), repeatable(run.device):
+    with within_memory("use a smaller batch or fewer inversion images"), differentiable_twice(), repeatable(run.device):
         adapter, recipe, told = run.learn(hooks)
         run = replace(run, recipe=recipe)
         return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | told, hooks.history)
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise TrainingFailed(
-            "the device ran out of memory", code="out_of_memory", hint="use a smaller batch or fewer inversion images"
-        ) from error
 
 
 @dataclass(frozen=True)

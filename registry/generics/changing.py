@@ -42,7 +42,7 @@ def add(session: Session, name: str, versions: Sequence[Version]) -> list[Versio
         Those that are new.
 
     Raises:
-        Conflict: a name is in it with another version; `recipe_invalid` does not occur here.
+        Conflict: a name is in it with another version.
         GrafteryError: `request_invalid`: there would be too many.
     """
     caller.check_name(name)

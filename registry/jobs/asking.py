@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Any
@@ -178,12 +178,17 @@ def numbers_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def usual_seconds(session: Session, task: str, looked_at: int = 200) -> float | None:
-    """What the last transplants into a task module with these bytes took: the median; None: there were none lately."""
+def usual_seconds(session: Session, tasks: Collection[str], looked_at: int = 200) -> dict[str, float]:
+    """What the last transplants into task modules took, by these modules' digests: the median; none where there were none lately."""
+    if not tasks:
+        return {}
     query = select(Job).where(Job.kind == "transplant", Job.state == "succeeded").order_by(Job.created_at.desc())
-    rows = session.scalars(query.limit(looked_at))
-    took = [row.result["seconds"] for row in rows if row.result and row.pinned.get("task", "").endswith(task)]
-    return median(took) if took else None
+    took: dict[str, list[float]] = {}
+    for row in session.scalars(query.limit(looked_at)):
+        digest = row.pinned.get("task", "").rpartition(":")[2]
+        if row.result and digest in tasks:
+            took.setdefault(digest, []).append(row.result["seconds"])
+    return {digest: median(seconds) for digest, seconds in took.items()}
 
 
 def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 200) -> list[JobEvent]:

@@ -17,12 +17,13 @@ from benchmarks.cloning import __main__ as command
 from benchmarks.cloning import tuning
 from benchmarks.cloning.baselines import Setup, fisher_of, in_chunks, learned
 from benchmarks.cloning.dealing import Dealer
-from benchmarks.cloning.goals import bullet, verdicts
+from benchmarks.cloning.goals import verdicts
 from benchmarks.cloning.measuring import Bench, cloned
 from benchmarks.cloning.protocol import CLONING, EWC, FINE, HEAD, KS, LWF, ROWS, SEEDS, TUNING_SEEDS, Cell, Row, cells
 from benchmarks.cloning.report import page, write
 from benchmarks.cloning.worlds import Digits, absent
 from benchmarks.transplant.worlds.learning import Schedule
+from benchmarks.verdicts import bullet
 from graftery.data.streams import generator
 from graftery.spec.recipes import CloneRecipe
 
