@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -25,3 +26,16 @@ def spread(values: Iterable[float]) -> str:
     known = list(values)
     deviation = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
     return f"{statistics.mean(known):.1f}{deviation}"
+
+
+def machine_line(on: dict[str, Any]) -> str:
+    """What cells were measured on, as a sentence of their page."""
+    return (
+        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
+        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}."
+    )
+
+
+def missing_line(count: int) -> str:
+    """That so many cells of a protocol have no figures."""
+    return f"**{count} cells of the protocol are not measured yet**: the command goes on where it was stopped."

@@ -14,12 +14,12 @@ cloning.md and a plot into docs/results/. Stopped, it goes on where it was. The 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cells
 from benchmarks.cloning import tuning
@@ -28,30 +28,22 @@ from benchmarks.cloning.measuring import Bench, quick
 from benchmarks.cloning.protocol import KS, ROWS, SEEDS, Cell, cells
 from benchmarks.cloning.report import write
 from benchmarks.cloning.worlds import NAMES, absent, world
+from benchmarks.running import parser, watching
 from graftery.learning.loop import Progress as Step
 from graftery.spec.recipes import CloneRecipe
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 QUICK_KS = (2,)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "benchmarks.cloning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    data = os.environ.get("GRAFTERY_DATA")
-    parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of the archives; GRAFTERY_DATA")
-    parser.add_argument("--mnist", type=Path, help="folder of MNIST's four official files")
-    parser.add_argument("--world", nargs="+", choices=NAMES, help="only these worlds")
-    parser.add_argument("--k", nargs="+", type=int, choices=KS, help="only so many wanted classes")
-    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="only these rows, by name")
-    parser.add_argument("--seeds", nargs="+", type=int, help="only these seeds")
-    parser.add_argument("--tune", action="store_true", help="only choose the baselines' rates and strengths")
-    parser.add_argument("--quick", action="store_true", help="short trainings, one seed: to see that it works")
-    parser.add_argument("--report", action="store_true", help="measure nothing, write the document")
-    parser.add_argument("--scratch", type=Path, default=Path(".bench"), help="decoded data and trained nets")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    made = parser("benchmarks.cloning", __doc__)
+    made.add_argument("--mnist", type=Path, help="folder of MNIST's four official files")
+    made.add_argument("--world", nargs="+", choices=NAMES, help="only these worlds")
+    made.add_argument("--k", nargs="+", type=int, choices=KS, help="only so many wanted classes")
+    made.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="only these rows, by name")
+    made.add_argument("--seeds", nargs="+", type=int, help="only these seeds")
+    made.add_argument("--tune", action="store_true", help="only choose the baselines' rates and strengths")
+    return made.parse_args()
 
 
 def wanted_cells(wanted: argparse.Namespace, name: str) -> list[Cell]:
@@ -62,21 +54,12 @@ def wanted_cells(wanted: argparse.Namespace, name: str) -> list[Cell]:
 
 def measure(bench: Bench, todo: list[Cell], kept: Cells) -> None:
     """Measure these cells."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console()) as bar:
-        line, steps = bar.add_task("cells", total=len(todo)), bar.add_task("steps", total=None)
 
-        def tell(now: Step) -> None:
-            bar.update(steps, completed=now.step, total=now.steps, description=f"{now.phase}, loss {now.loss:.3f}")
+    def one(cell: Cell, tell: Callable[[Step], None]) -> dict[str, Any]:
+        return replace(bench, progress=tell).measure(cell)
 
-        bench = replace(bench, progress=tell)
-        for cell in todo:
-            bar.update(line, description=cell.key[:78])
-            where = {"world": cell.world, "k": cell.k, "row": cell.row.name, "seed": cell.seed}
-            kept.put(cell.key, {**where, **bench.measure(cell)})
-            bar.advance(line)
-            if not bar.console.is_terminal:
-                bar.console.print(f"{cell.key}: {kept.count} cells")
+    with watching() as watch:
+        watch.measure(todo, kept, one)
 
 
 def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:

@@ -102,6 +102,10 @@ class Cell:
     def key(self) -> str:
         return "/".join([self.world, str(self.k), self.row.name, str(self.seed)])
 
+    @property
+    def where(self) -> dict[str, Any]:
+        return {"world": self.world, "k": self.k, "row": self.row.name, "seed": self.seed}
+
 
 def cells(worlds: Sequence[str], seeds: Sequence[int] = SEEDS, ks: Sequence[int] = KS) -> Iterator[Cell]:
     """All cells in order: world by world, row by row."""

@@ -29,7 +29,7 @@ from benchmarks.cloning.protocol import (
 from benchmarks.cloning.worlds import KINDS, NAMES
 from benchmarks.transplant.report import interval
 from benchmarks.verdicts import bullet
-from benchmarks.writing import line, spread, write_whole
+from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
 Found = list[dict[str, Any]]
 JUDGED = "mean"
@@ -63,7 +63,6 @@ def page(
 
 
 def _protocol(facts: dict[str, Any]) -> list[str]:
-    on = facts["machine"]
     return [
         f"Each seed deals {KNOWN} classes to the target and {KNOWN} to the source. k of the source's are wanted. Every row has the same local set,"
         f" {PER_WANTED} images of a wanted and {PER_ORIGINAL} of an original class, in the same augmented views; batches are half wanted, half original"
@@ -74,8 +73,7 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
         f" on seeds {_list(TUNING_SEEDS)} with k {_list(TUNING_KS)}, by validation images; baselines learn {STEPS} steps with Adam, cosine to zero,"
         f" batch norms on the batches' own statistics; LwF has T = {TEMPERATURE:g}. Reported are other seeds:"
         f" mean ± standard deviation over {_list(SEEDS)}. A clone that is refused because too little was left of the skill has no figures and is counted.",
-        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
-        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}. Seconds are medians under that load, with"
+        f"{machine_line(facts['machine'])} Seconds are medians under that load, with"
         " the measuring in them, and compare roughly.",
     ]
 
@@ -93,8 +91,7 @@ def _missing(missing: Sequence[str]) -> list[str]:
         whole = len(rows) == len(ROWS) and set(rows.values()) == {every}
         told = [row if count == every else f"{row} ({count} of {every})" for row, count in rows.items()]
         lines.append(f"- {KINDS[world].title}: {'nothing is measured' if whole else ', '.join(told)}")
-    text = f"**{len(missing)} cells of the protocol are not measured yet**: the command goes on where it was stopped."
-    return [text, "\n".join(lines)]
+    return [missing_line(len(missing)), "\n".join(lines)]
 
 
 def _world(name: str, ours: Found, facts: dict[str, Any]) -> list[str]:

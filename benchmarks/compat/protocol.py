@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from graftery.spec.manifest import CompatMethod
 from graftery.spec.recipes import AugmentRecipe, CompatRecipe
@@ -91,6 +92,10 @@ class Cell:
     @property
     def key(self) -> str:
         return "/".join([self.setting.name, self.depth, self.method.name, str(self.seed)])
+
+    @property
+    def where(self) -> dict[str, Any]:
+        return {"setting": self.setting.name, "depth": self.depth, "method": self.method.name, "seed": self.seed}
 
 
 def cells(seeds: tuple[int, ...] = SEEDS) -> Iterator[Cell]:

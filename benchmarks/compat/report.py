@@ -21,7 +21,7 @@ from benchmarks.compat.protocol import (
     SETTINGS,
     Setting,
 )
-from benchmarks.writing import line, spread, write_whole
+from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
 Found = list[dict[str, Any]]
 
@@ -36,7 +36,6 @@ def write(cells: Cells, folder: Path, missing: int) -> None:
 
 def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], missing: int = 0) -> str:
     """The document."""
-    on = facts["machine"]
     parts = [
         "# Compatible components on CIFAR-10",
         f"Written by `{facts['command']}`; every cell is in compat.json.",
@@ -45,14 +44,10 @@ def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], 
         " tuned on these data. Normalised recombination: 100 is the head's own network, 0 chance; the mean over all pairs of networks, ±"
         f" the standard deviation over seeds. In brackets: with the head's batch norms re-estimated on {RESTATED} training images of the"
         " extractor's task, without labels. Own: accuracy of the networks themselves, in %.",
-        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
-        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}. Networks learn in bfloat16"
-        " where the processor has it.",
+        f"{machine_line(facts['machine'])} Networks learn in bfloat16 where the processor has it.",
     ]
     if missing:
-        parts.append(
-            f"**{missing} cells of the protocol are not measured yet**: the command goes on where it was stopped."
-        )
+        parts.append(missing_line(missing))
     parts += _verdicts(found)
     for setting in SETTINGS:
         for depth in setting.depths:

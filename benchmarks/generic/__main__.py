@@ -13,39 +13,30 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cells
 from benchmarks.generic.measuring import Bench, quick
 from benchmarks.generic.protocol import ROWS, SEEDS, Cell, cells
 from benchmarks.generic.report import write
 from benchmarks.generic.tuning import tune
+from benchmarks.running import parser, watching
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from graftery.learning.loop import Progress as Step
 from graftery.spec.recipes import ConsolidateRecipe
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "benchmarks.generic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    data = os.environ.get("GRAFTERY_DATA")
-    parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of the archives; GRAFTERY_DATA")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="only these rows, by name")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--tune", action="store_true", help="only try recipes of the consolidation")
-    parser.add_argument("--quick", action="store_true", help="a small one in minutes, to see that it works")
-    parser.add_argument("--report", action="store_true", help="measure nothing, write the document")
-    parser.add_argument("--scratch", type=Path, default=Path(".bench"), help="decoded data and trained nets")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    made = parser("benchmarks.generic", __doc__)
+    made.add_argument("--rows", nargs="+", choices=ROWS, help="only these rows, by name")
+    made.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    made.add_argument("--tune", action="store_true", help="only try recipes of the consolidation")
+    return made.parse_args()
 
 
 def wanted_cells(wanted: argparse.Namespace, count: int) -> list[Cell]:
@@ -55,25 +46,16 @@ def wanted_cells(wanted: argparse.Namespace, count: int) -> list[Cell]:
 
 def measure(bench: Bench, wanted: argparse.Namespace, kept: Cells) -> None:
     """Measure what is not there yet."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console()) as bar:
-        todo = [cell for cell in wanted_cells(wanted, bench.count) if not kept.has(cell.key)]
-        line, steps = bar.add_task("cells", total=len(todo)), bar.add_task("steps", total=None)
-
-        def tell(now: Step) -> None:
-            bar.update(steps, completed=now.step, total=now.steps, description=f"{now.phase}, loss {now.loss:.3f}")
-
-        bench = replace(bench, progress=tell, say=lambda text: bar.console.print(f"  {text}"))
+    with watching() as watch:
+        bench = replace(bench, say=watch.say)
         if wanted.tune:
-            tune(bench, kept, bar.console.print)
+            tune(bench, kept, watch.say)
             return
-        for cell in todo:
-            bar.update(line, description=cell.key[:78])
-            where = {"row": cell.row, "seed": cell.seed, "count": cell.count}
-            kept.put(cell.key, {**where, **bench.measure(cell)})
-            bar.advance(line)
-            if not bar.console.is_terminal:
-                bar.console.print(f"{cell.key}: {kept.count} cells")
+
+        def one(cell: Cell, tell: Callable[[Step], None]) -> dict[str, Any]:
+            return replace(bench, progress=tell).measure(cell)
+
+        watch.measure(wanted_cells(wanted, bench.count), kept, one)
 
 
 def main() -> None:

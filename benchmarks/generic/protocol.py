@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -51,6 +52,10 @@ class Cell:
     @property
     def key(self) -> str:
         return f"{self.seed}/{self.row}/{self.count}"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        return {"row": self.row, "seed": self.seed, "count": self.count}
 
 
 def dealt(seed: int, count: int = len(CLASSES)) -> tuple[str, ...]:

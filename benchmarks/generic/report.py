@@ -28,7 +28,7 @@ from benchmarks.generic.protocol import (
 )
 from benchmarks.transplant.worlds.cifar10 import CLASSES, EVALUATED, GENERIC_BATCH, SCHEDULE
 from benchmarks.verdicts import bullet
-from benchmarks.writing import line, spread, write_whole
+from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
 
 def write(kept: Cells, folder: Path) -> None:
@@ -61,7 +61,6 @@ def page(
 
 
 def _protocol(facts: dict[str, Any]) -> list[str]:
-    on = facts["machine"]
     return [
         'Task: "is it a c?". Each seed deals an order of the ten categories. A generic net is trained with the first two: an f each, one gS. The other eight come one'
         f" by one. Teachers, the generic net and the joint training have the nets and the schedule of [transplants](transplant-cifar10.md): {SCHEDULE.steps} steps,"
@@ -78,8 +77,7 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
                 f"- {JOINT}: all ten from the start, one gS; for what comes later, unattainable.",
             ]
         ),
-        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
-        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}. Nets learn in bfloat16 where the processor has"
+        f"{machine_line(facts['machine'])} Nets learn in bfloat16 where the processor has"
         " it, adapters and consolidation in float32. Seconds compare roughly.",
     ]
 
@@ -88,8 +86,7 @@ def _missing(missing: Sequence[str]) -> list[str]:
     if not missing:
         return []
     rows = Counter(key.split("/")[1] for key in missing)
-    text = f"**{len(missing)} cells of the protocol are not measured yet**: the command goes on where it was stopped."
-    return [f"{text} By row: {', '.join(f'{row} ({count})' for row, count in rows.items())}."]
+    return [f"{missing_line(len(missing))} By row: {', '.join(f'{row} ({count})' for row, count in rows.items())}."]
 
 
 def _steps(found: Found) -> str:

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cells
+from benchmarks.running import Watch, parser, watching
 from benchmarks.transplant.costs import COST_TURNS, cost
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.protocol import SEEDS, Row, Setting, settings
@@ -30,9 +30,9 @@ from benchmarks.transplant.report import write
 from benchmarks.transplant.worlds import WORLDS
 from benchmarks.transplant.worlds.base import Task, World
 from benchmarks.transplant.zoo import Zoo
+from graftery.learning.loop import Progress
 from graftery.spec.recipes import TransplantRecipe
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 REFERENCES = Row("references", "", "")
 """Teacher and identity adapter: measured once for all rows."""
 
@@ -50,6 +50,31 @@ class Job:
     @property
     def key(self) -> str:
         return "/".join([self.setting.name, self.target, self.task.output, str(self.seed), self.row.name])
+
+    @property
+    def where(self) -> dict[str, Any]:
+        of = {"setting": self.setting.name, "target": self.target, "task": self.task.output}
+        return {**of, "seed": self.seed, "row": self.row.name}
+
+    def bench(self, zoo: Zoo) -> Bench:
+        """The nets of this cell, which are trained if they are not there."""
+        return Bench.of(zoo, self.setting, self.target, self.seed, self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """A turn of a transplant beside its teacher."""
+
+    target: str
+    turn: int
+
+    @property
+    def key(self) -> str:
+        return f"cost/{self.target}/{self.turn}"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        return {"setting": "cost", "target": self.target, "task": "", "seed": self.turn, "row": "cost"}
 
 
 def jobs(world: World, wanted: argparse.Namespace) -> Iterator[Job]:
@@ -72,25 +97,19 @@ def _is_wanted(row: Row, wanted: argparse.Namespace) -> bool:
     return not wanted.rows or any(fnmatchcase(row.name, pattern) for pattern in wanted.rows)
 
 
-def measure(world: World, wanted: argparse.Namespace, cells: Cells, bar: Progress) -> None:
+def measure(world: World, wanted: argparse.Namespace, cells: Cells, watch: Watch) -> None:
     """Measure what is not there yet."""
-    zoo = Zoo(world, wanted.scratch / "nets", lambda line: bar.console.print(f"  {line}"))
-    todo = [job for job in jobs(world, wanted) if wanted.again or not cells.has(job.key)]
-    line = bar.add_task(world.name, total=len(todo))
-    bench, of = None, None
-    for job in todo:
-        bar.update(line, description=f"{world.name} {job.key}"[:78])
-        if bench is None or of != (job.setting.name, job.target, job.seed, job.task):
-            bench, of = (
-                Bench.of(zoo, job.setting, job.target, job.seed, job.task),
-                (job.setting.name, job.target, job.seed, job.task),
-            )
-        cell = {"metrics": bench.references()} if job.row is REFERENCES else bench.cell(job.row)
-        where = {"setting": job.setting.name, "target": job.target, "task": job.task.output, "seed": job.seed}
-        cells.put(job.key, {**where, "row": job.row.name, **cell})
-        bar.advance(line)
-        if not bar.console.is_terminal:
-            bar.console.print(f"{world.name} {job.key}: {cells.count} cells")
+    zoo = Zoo(world, wanted.scratch / "nets", watch.say)
+    last: dict[tuple[str, str, int, Task], Bench] = {}  # the rows of a cell follow each other, on the same nets
+
+    def one(job: Job, _tell: Callable[[Progress], None]) -> dict[str, Any]:
+        of = (job.setting.name, job.target, job.seed, job.task)
+        if of not in last:
+            last.clear()
+            last[of] = job.bench(zoo)
+        return {"metrics": last[of].references()} if job.row is REFERENCES else last[of].cell(job.row)
+
+    watch.measure(jobs(world, wanted), cells, one, again=wanted.again)
 
 
 def missing(world: World, cells: Cells) -> int:
@@ -98,20 +117,18 @@ def missing(world: World, cells: Cells) -> int:
     return sum(not cells.has(job.key) for job in jobs(world, argparse.Namespace(setting=None, seeds=SEEDS, rows=None)))
 
 
-def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, bar: Progress) -> None:
+def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch: Watch) -> None:
     """What a transplant costs beside its teacher, a few times, teacher and transplant in turns."""
     if world.schedule is None or (wanted.setting and "cost" not in wanted.setting):
         return
-    zoo = Zoo(world, wanted.scratch / "nets", lambda line: bar.console.print(f"  {line}"))
+    zoo, task = Zoo(world, wanted.scratch / "nets", watch.say), world.tasks[0]
     table = settings(world.dense, world.augment)[0]
-    todo = [(target, turn) for target in world.targets[:2] for turn in range(COST_TURNS)]
-    for target, turn in bar.track(todo, description=f"{world.name} cost"):
-        key = f"cost/{target}/{turn}"
-        if not cells.has(key):
-            bench = Bench.of(zoo, table, target, 0, world.tasks[0])
-            cells.put(
-                key, {"setting": "cost", "target": target, "task": "", "seed": turn, "row": "cost", **cost(bench)}
-            )
+
+    def one(turn: Cost, _tell: Callable[[Progress], None]) -> dict[str, Any]:
+        return cost(Bench.of(zoo, table, turn.target, 0, task))
+
+    todo = [Cost(target, turn) for target in world.targets[:2] for turn in range(COST_TURNS)]
+    watch.measure(todo, cells, one)
 
 
 def quick(world: World, scratch: Path, wanted: argparse.Namespace) -> World:
@@ -125,39 +142,30 @@ def quick(world: World, scratch: Path, wanted: argparse.Namespace) -> World:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "benchmarks.transplant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    data = os.environ.get("GRAFTERY_DATA")
-    parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of the archives; GRAFTERY_DATA")
-    parser.add_argument("--world", nargs="+", choices=list(WORLDS), default=list(WORLDS))
-    parser.add_argument("--setting", nargs="+", help="only these settings, by name")
-    parser.add_argument("--rows", nargs="+", help="only these rows, by name; * stands for anything")
-    parser.add_argument("--again", action="store_true", help="measure what was measured before: its recipe has changed")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--quick", action="store_true", help="a small table in minutes, to see that it works")
-    parser.add_argument("--report", action="store_true", help="measure nothing, write the documents")
-    parser.add_argument("--scratch", type=Path, default=Path(".bench"), help="decoded data and trained nets")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    made = parser("benchmarks.transplant", __doc__)
+    made.add_argument("--world", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    made.add_argument("--setting", nargs="+", help="only these settings, by name")
+    made.add_argument("--rows", nargs="+", help="only these rows, by name; * stands for anything")
+    made.add_argument("--again", action="store_true", help="measure what was measured before: its recipe has changed")
+    made.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    made.add_argument("--threads", type=int, default=1)
+    return made.parse_args()
 
 
 def main() -> None:
     wanted = arguments()
     torch.set_num_threads(wanted.threads)
-    columns = (TextColumn("{task.description:78}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(width=140)) as bar:
-        for name in wanted.world:
-            world = WORLDS[name](wanted.data, wanted.scratch)
-            world = quick(world, wanted.scratch, wanted) if wanted.quick else world
-            cells = Cells(
-                wanted.out / f"transplant-{name}.json", "make bench-transplant DATA=FOLDER", TransplantRecipe()
-            )
-            if not wanted.report:
-                measure(world, wanted, cells, bar)
-                measure_costs(world, wanted, cells, bar)
-            write(world, cells, wanted.out, missing(world, cells))
+    for name in wanted.world:
+        world = WORLDS[name](wanted.data, wanted.scratch)
+        world = quick(world, wanted.scratch, wanted) if wanted.quick else world
+        cells = Cells(wanted.out / f"transplant-{name}.json", "make bench-transplant DATA=FOLDER", TransplantRecipe())
+        if not wanted.report:
+            with watching() as watch:
+                watch.say(world.title)
+                measure(world, wanted, cells, watch)
+                measure_costs(world, wanted, cells, watch)
+        write(world, cells, wanted.out, missing(world, cells))
+        Console().print(f"written: {wanted.out / f'transplant-{name}.md'}")
 
 
 if __name__ == "__main__":

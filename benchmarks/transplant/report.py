@@ -13,7 +13,7 @@ from benchmarks.cells import Cells
 from benchmarks.transplant.plots import draw
 from benchmarks.transplant.protocol import Row, Setting, settings
 from benchmarks.transplant.worlds.base import Task, World
-from benchmarks.writing import line
+from benchmarks.writing import line, machine_line, missing_line
 
 Cell = dict[str, Any]
 PAIRS = (
@@ -44,7 +44,6 @@ def page(
     world: World, found: list[Cell], facts: dict[str, Any], plots: Sequence[tuple[str, str]], missing: int = 0
 ) -> str:
     """The document."""
-    on = facts["machine"]
     unseen = ", ".join(target for target in world.targets if target in world.unseen)
     parts = [
         f"# Transplants: {world.title}",
@@ -52,14 +51,11 @@ def page(
         f"{world.protocol} Mean ± standard deviation over seeds {_seeds([c for c in found if c['setting'] == 'table'])} (a seed is of the nets, the recipe and the"
         f" labelled subset alike). Targets never used in tuning: {unseen}. Identity: f under gS with no adapter. Direct-learn is the best of"
         " four rates and lengths on the target's validation samples. The numbers behind the rows' names count labels.",
-        f"One machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} thread a process, which"
-        f" had other work beside it; Python {on['python']}, torch {on['torch']}, Graftery {on['graftery']}. Seconds are medians under"
-        " that load and compare roughly.",
+        f"{machine_line(facts['machine'])} Seconds are medians under that load and compare roughly.",
     ]
     if missing:
         parts.append(
-            f"**{missing} cells of the protocol are not measured yet**: the command goes on where it was stopped. Until then means of"
-            " rows may be over different targets and seeds; paired differences are not."
+            f"{missing_line(missing)} Until then means of rows may be over different targets and seeds; paired differences are not."
         )
     for setting in settings(world.dense, world.augment):
         for each in world.tasks[: setting.tasks]:
