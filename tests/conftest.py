@@ -20,6 +20,7 @@ from registry.settings import Settings
 from tests.support import scheduling, servers
 from tests.support.s3 import bucket_url, s3_endpoint  # noqa: F401  (fixtures)
 from tests.support.service import service  # noqa: F401  (a fixture)
+from tests.support.timing import Times
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 _SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
@@ -82,6 +83,7 @@ def _allowed(nodeid: str) -> bool:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not _is_worker(session.config):
         session.config.pluginmanager.register(_Skips(session.config), "graftery-skips")
+        session.config.pluginmanager.register(Times(), "graftery-times")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.timing import Times
+
 ROOT = Path(__file__).resolve().parents[1]
 SKIPS = "tests/support/broken_skips.py"
 
@@ -34,6 +36,26 @@ def test_a_skip_that_is_not_listed_fails_the_run(workers: str) -> None:
     assert f"SKIP NOT ALLOWED {SKIPS}::test_that_is_skipped: Skipped: no reason" in done.stdout
     assert done.stdout.count("SKIP NOT ALLOWED") == 1
     assert "1 passed, 1 skipped, 1 xfailed" in done.stdout
+
+
+def test_a_long_run_tells_which_files_took_longest() -> None:
+    times = Times()
+
+    def report(nodeid: str, seconds: float) -> None:
+        times.pytest_runtest_logreport(
+            pytest.TestReport(nodeid, ("", None, ""), {}, "passed", None, "call", (), seconds)
+        )
+
+    report("tests/trips/test_clones.py::test_a", 40)
+    assert times.told() == []
+    report("tests/app/test_serve.py::test_b", 35.4)
+    report("tests/trips/test_trips.py::test_c", 5)  # goes together with the first one
+    head, *rooms = times.told()
+    assert "80 s" in head
+    assert [line.split() for line in rooms] == [
+        ["45", "s", "tests/trips/test_clones.py"],
+        ["35", "s", "tests/app/test_serve.py"],
+    ]
 
 
 def test_each_listed_skip_is_a_test() -> None:
