@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.generic.protocol import CONSOLIDATED, FIRST, GROWN, SEEDS, TEACHERS, WITHIN_POINTS, WON_BACK
+from benchmarks.generic.protocol import CONSOLIDATED, FIRST, GROWN, SEEDS, TEACHERS, WITHIN_POINTS, WON_BACK, dealt
 from benchmarks.transplant.worlds.cifar10 import CLASSES
 from benchmarks.verdicts import Verdict
 
@@ -32,23 +32,27 @@ def of(found: Found, row: str, count: int) -> dict[int, dict[str, Any]]:
 
 def gap(found: Found) -> dict[int, float]:
     """Points of the teachers' mean over that of the grown network with all categories, by seed."""
-    teachers, grown = (of(found, row, len(CLASSES)) for row in (TEACHERS, GROWN))
-    return {seed: mean(teachers[seed]) - mean(grown[seed]) for seed in teachers.keys() & grown.keys()}
+    return {seed: statistics.mean(each.values()) for seed, each in differences(found, GROWN, TEACHERS).items()}
 
 
-def risen(found: Found) -> dict[int, float]:
-    """Points that consolidation adds to the grown network's mean, by seed."""
-    before, after = (of(found, row, len(CLASSES)) for row in (GROWN, CONSOLIDATED))
-    return {seed: mean(after[seed]) - mean(before[seed]) for seed in before.keys() & after.keys()}
+def risen(found: Found, row: str = CONSOLIDATED) -> dict[int, float]:
+    """Points that a consolidation adds to the grown network's mean, by seed."""
+    return {seed: statistics.mean(each.values()) for seed, each in differences(found, GROWN, row).items()}
 
 
-def worst(found: Found) -> dict[int, tuple[float, str]]:
-    """The change in points of the cell that consolidation does most harm to, by seed."""
-    before, after = (of(found, row, len(CLASSES)) for row in (GROWN, CONSOLIDATED))
+def differences(found: Found, before: str, after: str) -> dict[int, dict[str, float]]:
+    """Points of one row over another one with all categories, by seed and category, in the seed's order."""
+    one, other = (of(found, row, len(CLASSES)) for row in (before, after))
     return {
-        seed: min((100 * (after[seed]["accuracy"][c] - was), c) for c, was in before[seed]["accuracy"].items())
-        for seed in before.keys() & after.keys()
+        seed: {c: 100 * (other[seed]["accuracy"][c] - one[seed]["accuracy"][c]) for c in dealt(seed)}
+        for seed in sorted(one.keys() & other.keys())
     }
+
+
+def shares(points: dict[str, float]) -> tuple[float, float]:
+    """The mean over the first categories, which came by no transplant, and over the others."""
+    values = list(points.values())
+    return statistics.mean(values[:FIRST]), statistics.mean(values[FIRST:])
 
 
 def _whole(by_seed: dict[int, Any]) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.generic.nets import Nets, Say, Store
 from benchmarks.generic.protocol import (
     CONSOLIDATED,
+    CONSOLIDATED_IMAGES,
     FINE_TUNING,
     FIRST,
     GROWN,
@@ -79,6 +80,7 @@ class Bench:
             TEACHERS: self._teachers,
             GROWN: self._grown,
             CONSOLIDATED: self._consolidated,
+            CONSOLIDATED_IMAGES: partial(self._consolidated, images=True),
             JOINT: self._joint,
         }
         measured = measures.get(cell.row, partial(self._sequential, cell.row))(nets, cell.count)
@@ -99,8 +101,9 @@ class Bench:
             facts = nets.adapter(nets.order[count - 1]).facts
         return {"accuracy": accuracy, "bits": self._bits(there), **facts}
 
-    def _consolidated(self, nets: Nets, count: int) -> dict[str, Any]:
-        kept = nets.consolidated(self.folder / "generic" / f"consolidating-{nets.seed}.checkpoint")
+    def _consolidated(self, nets: Nets, count: int, *, images: bool = False) -> dict[str, Any]:
+        name = f"consolidating{'-images' if images else ''}-{nets.seed}.checkpoint"
+        kept = nets.consolidated(self.folder / "generic" / name, images=images)
         there = [nets.cell(category) for category in nets.order[:count]]
         task = kept.files["task"]
         adapters = {c.name: kept.files.get(f"adapter-{c.name}", c.adapter) for c in there}

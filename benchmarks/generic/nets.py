@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.generic.protocol import DEPTH, FIRST, TASK
@@ -121,11 +121,17 @@ class Nets:
 
         return self.store(f"adapter-{category}-{'+'.join(self.order[:FIRST])}-{self.seed}", make)
 
-    def consolidated(self, checkpoint: Path) -> Kept:
-        """gS, and the adapters, after they learned on over all cells, with no label; a training that was stopped goes on."""
+    def consolidated(self, checkpoint: Path, *, images: bool = False) -> Kept:
+        """gS, and the adapters, after they learned on over all cells, with no label; a training that was stopped goes on.
+
+        Args:
+            images: each cell has unlabelled training images, of the nine other categories.
+        """
 
         def make() -> tuple[Mapping[str, ModuleFile], dict[str, object]]:
             cells = [self.cell(category) for category in self.order]
+            if images:
+                cells = [replace(cell, unlabelled=self.world.unlabelled(cell.name)) for cell in cells]
             began_s = time.perf_counter()
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             done = consolidate_task(
@@ -143,4 +149,5 @@ class Nets:
             adapters = {f"adapter-{category}": file for category, file in done.adapters.items()}
             return {"task": done.module, **adapters}, {**facts, "reports": told}
 
-        return self.store(f"consolidated-{'+'.join(self.order)}-{self.seed}", make)
+        name = "consolidated-images" if images else "consolidated"
+        return self.store(f"{name}-{'+'.join(self.order)}-{self.seed}", make)

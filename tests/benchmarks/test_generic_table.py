@@ -15,6 +15,8 @@ from benchmarks.generic import goals
 from benchmarks.generic.measuring import Bench, quick
 from benchmarks.generic.protocol import (
     CONSOLIDATED,
+    CONSOLIDATED_IMAGES,
+    CONSOLIDATIONS,
     GROWN,
     JOINT,
     ROWS,
@@ -74,7 +76,7 @@ def test_every_seed_deals_its_own_order() -> None:
 
 def test_every_cell_has_a_key_of_its_own() -> None:
     keys = [cell.key for cell in cells()]
-    assert len(set(keys)) == len(keys) == 3 * (3 * 9 + 3)
+    assert len(set(keys)) == len(keys) == 3 * (3 * 9 + 4)
 
 
 def test_old_cells_stay_as_they_were_while_the_network_grows(bench: Bench) -> None:
@@ -102,7 +104,7 @@ def test_fine_tuning_moves_the_shared_module_under_the_others(bench: Bench) -> N
 
 
 def test_what_was_made_is_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = (TEACHERS, JOINT, CONSOLIDATED)
+    rows = (TEACHERS, JOINT, *CONSOLIDATIONS)
     before = {row: bench.measure(Cell(row, 0, COUNT)) for row in rows}
     monkeypatch.setattr(Images, "teacher", None)
     monkeypatch.setattr(Images, "generic_nets", None)
@@ -129,10 +131,11 @@ def _cell(row: str, seed: int, count: int, accuracy: float, **more: Any) -> dict
 
 def _filled(path: Path, *, after: float = 0.885) -> Cells:
     kept = Cells(path, "make bench-generic DATA=FOLDER", ConsolidateRecipe())
-    figures = {TEACHERS: 0.89, GROWN: 0.88, SEQUENTIAL_ALL: 0.6, SEQUENTIAL_FEW: 0.7, JOINT: 0.9, CONSOLIDATED: after}
+    figures = {TEACHERS: 0.89, GROWN: 0.88, SEQUENTIAL_ALL: 0.6, SEQUENTIAL_FEW: 0.7, JOINT: 0.9}
+    figures |= {CONSOLIDATED: after, CONSOLIDATED_IMAGES: 0.87}
     for cell in cells():
         bits = {"bits": {c: c for c in dealt(cell.seed, cell.count)}} if cell.row in (GROWN, CONSOLIDATED) else {}
-        more = {"unchanged": False, "steps": 60} if cell.row == CONSOLIDATED else {}
+        more = {"unchanged": False, "steps": 60} if cell.row in CONSOLIDATIONS else {}
         kept.put(cell.key, _cell(cell.row, cell.seed, cell.count, figures[cell.row], **bits, **more))
     return kept
 
@@ -149,6 +152,18 @@ def test_the_page_says_what_was_asked(tmp_path: Path) -> None:
     assert "| transplants | 88.0 ± 0.0 |" in text
     short = page(list(_filled(tmp_path / "short.json", after=0.881)), kept.facts)
     assert "- **no**: consolidation with 0 labels wins back" in short
+
+
+def test_the_page_says_where_the_distance_is(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "generic.json")
+    cell = next(cell for cell in kept if (cell["row"], cell["seed"]) == (TEACHERS, 1))
+    for category in dealt(1)[:2]:
+        cell["accuracy"][category] = 0.91
+    text = page(list(kept), kept.facts)
+    assert "| 0 | 1.00 | 1.00 | 1.00 | 20 % |" in text
+    assert "| 1 | 3.00 | 1.00 | 1.40 | 43 % |" in text
+    assert "| consolidated | 1 | +0.50 | +0.50 | +0.50 | +0.50 (" in text
+    assert "| consolidated, unlabelled images | 0 | -1.00 | -1.00 | -1.00 | -1.00 (" in text
 
 
 def test_nothing_is_called_met_before_it_is_measured(tmp_path: Path) -> None:
