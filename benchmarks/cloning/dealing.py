@@ -17,8 +17,7 @@ from benchmarks.cloning.nets import Net
 from benchmarks.cloning.protocol import KNOWN, PER_ORIGINAL, PER_WANTED
 from benchmarks.cloning.worlds import World
 from benchmarks.transplant.worlds.base import Split
-from benchmarks.transplant.worlds.cifar10 import fast
-from benchmarks.transplant.worlds.learning import Schedule, fit
+from benchmarks.transplant.worlds.learning import Schedule, fast, fit
 from graftery.cloning.local import Balanced
 from graftery.data import SampleSet
 from graftery.data.augment import augment

@@ -78,7 +78,7 @@ class Cifar(World):
     title = "CIFAR-10"
     protocol = (
         "4000 training images of a class, 1000 to choose, 1000 to test. A net is a ResNet-8 of 16, 32 and 64 channels, trained in"
-        " bfloat16 where the processor has it."
+        " bfloat16 or float32, by what the processor has."
     )
     classes = cifar10.CLASSES
     preprocessing = cifar10.PREPROCESSING

@@ -13,6 +13,7 @@ import torch
 from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
 from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
+from benchmarks.transplant.worlds.learning import multiplies_bfloat16
 from graftery.compat import Design, Matrix, Task, found, recombine, train
 from graftery.data import SampleSet
 from graftery.data.streams import generator
@@ -143,5 +144,4 @@ def _figures(matrix: Matrix) -> dict[str, Any]:
 
 
 def _precision() -> str:
-    """bfloat16 where this processor multiplies it, for the time; the report says which."""
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    return "bfloat16" if multiplies_bfloat16() else "float32"

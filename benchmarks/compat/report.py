@@ -44,7 +44,7 @@ def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], 
         " tuned on these data. Normalised recombination: 100 is the head's own network, 0 chance; the mean over all pairs of networks, ±"
         f" the standard deviation over seeds. In brackets: with the head's batch norms re-estimated on {RESTATED} training images of the"
         " extractor's task, without labels. Own: accuracy of the networks themselves, in %.",
-        f"{machine_line(facts['machine'])} Networks learn in bfloat16 where the processor has it.",
+        f"{machine_line(facts['machine'])} Networks learn in bfloat16 or float32, by what the processor has.",
     ]
     if missing:
         parts.append(missing_line(missing))

@@ -81,8 +81,8 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
                 f"- {JOINT}: all ten from the start, one gS; for what comes later, unattainable.",
             ]
         ),
-        f"{machine_line(facts['machine'])} Nets learn in bfloat16 where the processor has"
-        " it, adapters and consolidation in float32. Seconds compare roughly.",
+        f"{machine_line(facts['machine'])} Nets learn in bfloat16 or float32, by"
+        " what the processor has, adapters and consolidation in float32. Seconds compare roughly.",
     ]
 
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from benchmarks.generic.nets import Kept, Nets
 from benchmarks.generic.protocol import DEPTH, FIRST, LABELS, TASK
-from benchmarks.transplant.worlds.cifar10 import AUGMENT, CLASSES, PREPROCESSING, Net, fast, normalised
-from benchmarks.transplant.worlds.learning import Schedule, fit
+from benchmarks.transplant.worlds.cifar10 import AUGMENT, CLASSES, PREPROCESSING, Net, normalised
+from benchmarks.transplant.worlds.learning import Schedule, fast, fit
 from graftery.data.augment import augment
 from graftery.data.samples import choose
 from graftery.data.streams import generator

@@ -76,7 +76,7 @@ def _costs(cells: list[Cell]) -> list[str]:
         "The default with 0 labels, with tracing, measured in turns with a fortieth of its teacher's training: its seconds are"
         f" **{statistics.median(ratios):.3f}** of the teacher's (median of {len(cells)} turns, {min(ratios):.3f} to"
         f" {max(ratios):.3f}); {statistics.median(beside):.3f} where the inversion's images are there already. Teachers train in bfloat16"
-        " where the processor has it, transplants in float32."
+        " or float32, by what the processor has, transplants in float32."
     )
     return ["## Cost", text]
 

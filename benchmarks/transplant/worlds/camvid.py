@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, Staged, fit, share_above
+from benchmarks.transplant.worlds.learning import Schedule, Staged, fast, fit, share_above
 from graftery.data import SampleSet
 from graftery.data.streams import generator
 from graftery.module import ModuleFile, trace
@@ -144,7 +144,7 @@ class CamVid(World):
             random = generator(seed, f"benchmark.camvid.{category}", step)
             rows = torch.randint(len(frames), (size,), generator=random)
             drawn.append(_augmented(normalised(frames[rows]), _mask(labels[rows], CATEGORIES.index(category)), random))
-        with _fast():
+        with fast():
             features = torch.cat([net.stages[:shared](x) for net, (x, _) in zip(nets, drawn, strict=True)])
             features = nets[0].stages[shared:](features)
             outputs = {task: nets[0].heads[task](features).float() for task in tasks}
@@ -153,7 +153,7 @@ class CamVid(World):
 
     def _validate(self, net: Net, category: str) -> float:
         samples = self.samples(category, "validation", "mask")
-        with _fast():
+        with fast():
             ours = torch.cat([net(chunk)["mask"][:, 0] > 0 for chunk in samples.x.split(32)])
         known, theirs = samples.y != IGNORED, samples.y == 1
         return float((ours & theirs).sum() / ((ours | theirs) & known).sum().clamp_min(1))
@@ -193,12 +193,6 @@ def _augmented(frames: Tensor, mask: Tensor, random: torch.Generator) -> tuple[T
     mask = mask[:, None, top : top + height, left : left + width]
     frames = F.interpolate(frames, size=SIZE, mode="bilinear", align_corners=False)
     return frames, F.interpolate(mask, size=SIZE, mode="nearest")[:, 0]
-
-
-def _fast() -> torch.autocast:
-    """bfloat16 where this processor multiplies it, else float32."""
-    supported = torch.cpu._is_avx512_bf16_supported()  # the public name came after torch 2.13
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=supported)
 
 
 def normalised(frames: Tensor) -> Tensor:

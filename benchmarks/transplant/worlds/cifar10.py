@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, Staged, fit, share_above
+from benchmarks.transplant.worlds.learning import Schedule, Staged, fast, fit, share_above
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -190,12 +190,6 @@ def _task_loss(
     if task == "rotation":
         return F.cross_entropy(logits, torch.cat(labels))
     return F.binary_cross_entropy_with_logits(logits[:, 0], torch.cat(labels))
-
-
-def fast() -> torch.autocast:
-    """bfloat16 where this processor multiplies it, else float32."""
-    supported = torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=supported)
 
 
 def _rotated(images: Tensor, turns: Tensor) -> Tensor:
