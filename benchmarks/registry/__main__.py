@@ -16,9 +16,8 @@ import argparse
 import shutil
 import signal
 import sys
-import time
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(wanted: argparse.Namespace, kept: Kept, console: Console) -> None:
     """Measure what is asked for, or what is not there yet."""
-    again = wanted.only or [name for name in CELLS if "reason" in (kept.cell(name) or {"reason": "not yet"})]
+    again = wanted.only or [name for name in CELLS if kept.lacks(name)]
     if not again:
         return
     if "metadata" in again:
@@ -73,7 +72,8 @@ def measure(wanted: argparse.Namespace, kept: Kept, console: Console) -> None:
         scale, rounds = (QUICK_SCALE, 1) if wanted.quick else (1.0, wanted.rounds)
         bench = Bench(wanted.scratch, scale, rounds, server, broker, _say(console), wanted.quick)
         for name in again:
-            one(name, bench, kept, console)
+            console.print(f"[bold]{name}[/]: {CELLS[name].__doc__}")
+            kept.measure(name, partial(CELLS[name], bench), bench.rounds, console)
             shutil.rmtree(wanted.scratch / "homes", ignore_errors=True)
 
 
@@ -87,22 +87,6 @@ def _peer(wanted: argparse.Namespace, kept: Kept, console: Console) -> None:
     except BenchError as error:
         console.print(f"MLflow cannot be installed: {error}", markup=False)
         kept.left_out("mlflow", str(error))
-
-
-def one(name: str, bench: Bench, kept: Kept, console: Console) -> None:
-    """Measure a cell and keep it; of one that fails, the reason."""
-    console.print(f"[bold]{name}[/]: {CELLS[name].__doc__}")
-    began = time.monotonic()
-    try:
-        found = CELLS[name](bench)
-    except BenchError as error:
-        found = {"reason": str(error)}
-    except Exception as error:  # what one cell meets is not to cost the others
-        console.print(traceback.format_exc(limit=-6), markup=False)
-        found = {"reason": f"{type(error).__name__}: {error}"}
-    if "reason" in found:
-        console.print(f"  {name} was not measured: {found['reason']}", markup=False)
-    kept.put(name, {**found, "seconds": round(time.monotonic() - began, 1), "rounds_wanted": bench.rounds})
 
 
 def main() -> None:

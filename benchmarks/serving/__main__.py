@@ -16,7 +16,7 @@ import argparse
 import signal
 import sys
 import time
-import traceback
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -77,28 +77,13 @@ def measure(wanted: argparse.Namespace, kept: Kept, console: Console) -> None:
     began = time.monotonic()
     chosen = [name for name in CELLS if not wanted.only or any(name.startswith(only) for only in wanted.only)]
     for number, name in enumerate(chosen, 1):
-        if not wanted.only and "reason" not in (kept.cell(name) or {"reason": "not yet"}):
+        if not wanted.only and not kept.lacks(name):
             continue
         if time.monotonic() - began > 60 * wanted.minutes:
             console.print(f"{wanted.minutes:g} minutes are over: {name} and what follows are left for the next run")
             break
-        one(name, f"{number}/{len(chosen)}", bench, kept, console)
-
-
-def one(name: str, where: str, bench: Bench, kept: Kept, console: Console) -> None:
-    """Measure a cell and keep it; of one that fails, the reason."""
-    console.print(f"[bold]{where} {name}[/]: {CELLS[name].__doc__}")
-    began = time.monotonic()
-    try:
-        found = CELLS[name](bench)
-    except BenchError as error:
-        found = {"reason": str(error)}
-    except Exception as error:  # what one cell meets is not to cost the others
-        console.print(traceback.format_exc(limit=-4), markup=False)
-        found = {"reason": f"{type(error).__name__}: {error}"}
-    if "reason" in found:
-        console.print(f"  {name} was not measured: {found['reason']}", markup=False)
-    kept.put(name, {**found, "seconds": round(time.monotonic() - began, 1), "rounds_wanted": bench.rounds})
+        console.print(f"[bold]{number}/{len(chosen)} {name}[/]: {CELLS[name].__doc__}")
+        kept.measure(name, partial(CELLS[name], bench), bench.rounds, console)
 
 
 def main() -> None:

@@ -6,10 +6,15 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from benchmarks.serving.processes import BenchError
 from benchmarks.writing import write_whole
 
 OURS = ("graftery", "torch", "onnxruntime", "onnx", "onnxscript", "numpy", "fastapi", "uvicorn")
@@ -40,6 +45,24 @@ class Kept:
         self.known["machine"] = machine()
         self.versions("ours", versions(self.packages))
         write_whole(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+
+    def measure(self, name: str, cell: Callable[[], dict[str, Any]], rounds: int, console: Console) -> None:
+        """Measure a cell and keep it; of one that fails, the reason: what one meets is not to cost the others."""
+        began = time.monotonic()
+        try:
+            found = cell()
+        except BenchError as error:
+            found = {"reason": str(error)}
+        except Exception as error:
+            console.print(traceback.format_exc(limit=-6), markup=False)
+            found = {"reason": f"{type(error).__name__}: {error}"}
+        if "reason" in found:
+            console.print(f"  {name} was not measured: {found['reason']}", markup=False)
+        self.put(name, {**found, "seconds": round(time.monotonic() - began, 1), "rounds_wanted": rounds})
+
+    def lacks(self, name: str) -> bool:
+        """Whether a cell was not measured yet, or could not be."""
+        return "reason" in (self.cell(name) or {"reason": "not yet"})
 
     def versions(self, name: str, found: dict[str, str]) -> None:
         self.known["versions"][name] = found
