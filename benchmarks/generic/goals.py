@@ -30,6 +30,12 @@ def of(found: Found, row: str, count: int) -> dict[int, dict[str, Any]]:
     return {cell["seed"]: cell for cell in found if (cell["row"], cell["count"]) == (row, count)}
 
 
+def teachers(found: Found, count: int) -> list[float]:
+    """The mean of the teachers of the first so many categories, in %, of each seed."""
+    own = of(found, TEACHERS, len(CLASSES))
+    return [100 * statistics.mean(cell["accuracy"][c] for c in dealt(seed, count)) for seed, cell in own.items()]
+
+
 def gap(found: Found) -> dict[int, float]:
     """Points of the teachers' mean over that of the grown network with all categories, by seed."""
     return {seed: statistics.mean(each.values()) for seed, each in differences(found, GROWN, TEACHERS).items()}

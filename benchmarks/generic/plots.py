@@ -13,7 +13,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.generic.goals import mean, of
+from benchmarks.generic.goals import mean, of, teachers
 from benchmarks.generic.protocol import CONSOLIDATED, FIRST, JOINT, STEPWISE, TEACHERS
 
 FILE = "generic.svg"
@@ -29,8 +29,8 @@ def draw(found: list[dict[str, Any]], folder: Path) -> list[tuple[str, str]]:
     for index, row in enumerate(STEPWISE):
         lines = {n: [mean(cell) for cell in of(found, row, n).values()] for n in range(FIRST, last + 1)}
         _line(axes, {n: values for n, values in lines.items() if values}, row, f"C{index}")
-    teachers = _teachers(found, last)
-    _line(axes, teachers, TEACHERS, "grey")
+    own = {n: teachers(found, n) for n in range(FIRST, last + 1)}
+    _line(axes, {n: values for n, values in own.items() if values}, TEACHERS, "grey")
     for row, marker in ((CONSOLIDATED, "*"), (JOINT, "s")):
         if values := [mean(cell) for cell in of(found, row, last).values()]:
             axes.plot([last], [statistics.mean(values)], marker, label=row, markersize=9)
@@ -42,17 +42,6 @@ def draw(found: list[dict[str, Any]], folder: Path) -> list[tuple[str, str]]:
         figure.savefig(folder / FILE, metadata={"Date": None})
     plt.close(figure)
     return [(FILE, "Mean accuracy over the categories so far")]
-
-
-def _teachers(found: list[dict[str, Any]], last: int) -> dict[int, list[float]]:
-    """Over the categories that were there after each step, in the order of the seed."""
-    orders = {cell["seed"]: list(cell["accuracy"]) for cell in of(found, TEACHERS, last).values()}
-    own = of(found, TEACHERS, last)
-    return {
-        n: [100 * statistics.mean(own[s]["accuracy"][c] for c in order[:n]) for s, order in orders.items()]
-        for n in range(FIRST, last + 1)
-        if orders
-    }
 
 
 def _line(axes: Axes, values: dict[int, list[float]], label: str, colour: str) -> None:

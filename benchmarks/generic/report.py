@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cells
-from benchmarks.generic.goals import Found, differences, mean, of, shares, verdicts
+from benchmarks.generic.goals import Found, differences, mean, of, shares, teachers, verdicts
 from benchmarks.generic.plots import draw
 from benchmarks.generic.protocol import (
     CONSOLIDATED,
@@ -109,10 +109,8 @@ def _steps(found: Found) -> str:
 
 
 def _shown(found: Found, row: str, count: int) -> str:
-    values = [mean(cell) for cell in of(found, row, count).values()]
-    if row == TEACHERS and not values:
-        own = of(found, row, len(CLASSES)).values()
-        values = [100 * statistics.mean(list(cell["accuracy"].values())[:count]) for cell in own]
+    cells = of(found, row, count).values()
+    values = teachers(found, count) if row == TEACHERS else [mean(cell) for cell in cells]
     return spread(values) if values else "-"
 
 

@@ -166,6 +166,19 @@ def test_the_page_says_where_the_distance_is(tmp_path: Path) -> None:
     assert "| consolidated, unlabelled images | 0 | -1.00 | -1.00 | -1.00 | -1.00 (" in text
 
 
+def test_teachers_are_counted_in_the_order_of_their_seed(tmp_path: Path) -> None:
+    _filled(tmp_path / "generic.json")
+    kept = Cells(
+        tmp_path / "generic.json", "make", ConsolidateRecipe()
+    )  # read again: the file has names in their own order
+    for cell in kept:
+        if cell["row"] == TEACHERS:
+            cell["accuracy"] = {c: 0.9 if c in dealt(cell["seed"], 2) else 0.5 for c in sorted(CLASSES)}
+    assert goals.teachers(list(kept), 2) == pytest.approx([90.0, 90.0, 90.0])
+    assert goals.teachers(list(kept), 4) == pytest.approx([70.0, 70.0, 70.0])
+    assert "| teachers | 90.0 ± 0.0 | 76.7 ± 0.0 | 70.0 ± 0.0 |" in page(list(kept), kept.facts)
+
+
 def test_nothing_is_called_met_before_it_is_measured(tmp_path: Path) -> None:
     kept = _filled(tmp_path / "generic.json")
     some = [cell for cell in kept if cell["seed"] != 2]
