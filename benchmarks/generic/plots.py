@@ -31,9 +31,9 @@ def draw(found: list[dict[str, Any]], folder: Path) -> list[tuple[str, str]]:
         _line(axes, {n: values for n, values in lines.items() if values}, row, f"C{index}")
     own = {n: teachers(found, n) for n in range(FIRST, last + 1)}
     _line(axes, {n: values for n, values in own.items() if values}, TEACHERS, "grey")
-    for row, marker in ((CONSOLIDATED, "*"), (JOINT, "s")):
+    for row, marker, colour in ((CONSOLIDATED, "*", "C3"), (JOINT, "s", "C4")):
         if values := [mean(cell) for cell in of(found, row, last).values()]:
-            axes.plot([last], [statistics.mean(values)], marker, label=row, markersize=9)
+            axes.plot([last], [statistics.mean(values)], marker, color=colour, label=row, markersize=9)
     axes.set(xlabel="categories so far", ylabel="accuracy, %, mean over categories so far")
     axes.grid(alpha=0.3)
     axes.legend()
