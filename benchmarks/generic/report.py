@@ -129,17 +129,22 @@ def _consolidation(found: Found) -> list[str]:
 def _distance(by_seed: dict[int, dict[str, float]]) -> str:
     """Where the distance to the teachers is: the first categories have nothing to learn from."""
     head = ["seed", f"first {FIRST}", f"the other {len(CLASSES) - FIRST}", "all", f"of it in the first {FIRST}"]
+    points = {str(seed): _means(each) for seed, each in by_seed.items()}
+    points["mean"] = [statistics.mean(values) for values in zip(*points.values(), strict=True)]
     lines = [line(head), line(["---"] * len(head))]
-    for seed, points in by_seed.items():
-        first, others = shares(points)
-        whole = statistics.mean(points.values())
-        share = f"{100 * first * FIRST / (whole * len(points)):.0f} %" if whole > 0 else "-"
-        lines.append(line([str(seed), f"{first:.2f}", f"{others:.2f}", f"{whole:.2f}", share]))
+    for seed, (first, others, whole) in points.items():
+        share = f"{100 * first * FIRST / (whole * len(CLASSES)):.0f} %" if whole > 0 else "-"
+        lines.append(line([seed, f"{first:.2f}", f"{others:.2f}", f"{whole:.2f}", share]))
     text = (
         f"Points of the teachers' mean over that of the transplants. The first {FIRST} categories were trained together with gS, have no teacher to learn on from, and"
         " are held to what they were."
     )
     return text + "\n\n" + "\n".join(lines)
+
+
+def _means(points: dict[str, float]) -> list[float]:
+    """Over the first categories, over the others, over all."""
+    return [*shares(points), statistics.mean(points.values())]
 
 
 def _added(found: Found) -> str:
@@ -159,10 +164,18 @@ def _added(found: Found) -> str:
             cell = of(found, row, len(CLASSES))[seed]
             worst = min(points, key=points.__getitem__)
             steps = "unchanged" if cell["unchanged"] else str(cell["steps"])
-            means = [f"{each:+.2f}" for each in (*shares(points), statistics.mean(points.values()))]
             harmed = f"{points[worst]:+.2f} ({worst})"
-            lines.append(line([row, str(seed), *means, harmed, steps, f"{float(cell['seconds']):.0f}"]))
+            lines.append(
+                line([row, str(seed), *_signed(_means(points)), harmed, steps, f"{float(cell['seconds']):.0f}"])
+            )
+        if all_ := [_means(points) for points in differences(found, GROWN, row).values()]:
+            means = _signed([statistics.mean(values) for values in zip(*all_, strict=True)])
+            lines.append(line([row, "mean", *means, "", "", ""]))
     return "\n".join(lines)
+
+
+def _signed(values: Sequence[float]) -> list[str]:
+    return [f"{value:+.2f}" for value in values]
 
 
 def _categories(found: Found) -> str:

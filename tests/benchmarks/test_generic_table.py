@@ -162,6 +162,8 @@ def test_the_page_says_where_the_distance_is(tmp_path: Path) -> None:
     text = page(list(kept), kept.facts)
     assert "| 0 | 1.00 | 1.00 | 1.00 | 20 % |" in text
     assert "| 1 | 3.00 | 1.00 | 1.40 | 43 % |" in text
+    assert "| mean | 1.67 | 1.00 | 1.13 | 29 % |" in text
+    assert "| consolidated | mean | +0.50 | +0.50 | +0.50 |" in text
     assert "| consolidated | 1 | +0.50 | +0.50 | +0.50 | +0.50 (" in text
     assert "| consolidated, unlabelled images | 0 | -1.00 | -1.00 | -1.00 | -1.00 (" in text
 
