@@ -75,11 +75,12 @@ class Watch:
             again: also what is kept.
         """
         todo = [cell for cell in cells if again or not kept.has(cell.key)]
-        line, steps = self.bar.add_task("cells", total=len(todo)), self.bar.add_task("steps", total=None)
+        line = self.bar.add_task("cells", total=len(todo))
+        steps = self.bar.add_task("steps", total=None, visible=False)  # until something tells of its own
 
         def tell(now: Step) -> None:
             said = f"{now.phase}, loss {now.loss:.3f}"
-            self.bar.update(steps, completed=now.step, total=now.steps, description=said)
+            self.bar.update(steps, completed=now.step, total=now.steps, description=said, visible=True)
 
         for cell in todo:
             self.bar.update(line, description=cell.key[:SHOWN])
