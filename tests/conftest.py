@@ -111,14 +111,10 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(worker_id: str) -> str:
-    """URL of an empty Redis database that no test that runs at the same time uses."""
-    import redis
-
-    base = os.environ.get("TEST_REDIS_URL") or f"{servers.server('redis')}/{int(worker_id.strip('gwmaster') or 0)}"
-    with redis.Redis.from_url(base) as connection:
-        connection.flushdb()
-    return base
+def redis_url() -> Iterator[str]:
+    """URL of an empty Redis database of the test's own."""
+    with servers.new_redis() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

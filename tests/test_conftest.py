@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support import servers
 from tests.support.timing import Times
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,21 @@ def test_servers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
     assert not folder.exists()
+
+
+def test_two_at_once_have_a_redis_database_each() -> None:
+    """On one, a service's worker takes the message that was to wake another's."""
+    import redis
+
+    with servers.new_redis() as first, redis.Redis.from_url(first) as one:
+        one.set("key", "value")
+        with servers.new_redis() as second, redis.Redis.from_url(second) as other:
+            assert other.dbsize() == 0
+            assert one.dbsize() == 1
+    for _ in range(70):  # more than there are
+        with servers.new_redis() as again, redis.Redis.from_url(again) as one:
+            assert one.dbsize() == 0
+            one.set("key", "value")
 
 
 def test_the_servers_are_real(postgres_url: str, redis_url: str) -> None:

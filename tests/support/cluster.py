@@ -139,10 +139,9 @@ def running(folder: Path, port: int = 0, counts: Mapping[str, int] = COUNTS, **s
 @contextmanager
 def _backing() -> Iterator[dict[str, str]]:
     """Real servers; as the addresses that docker-compose.yml knows them by, and what they are here."""
-    redis = os.environ.get("TEST_REDIS_URL") or f"{servers.server('redis')}/14"
     postgres = os.environ.get("TEST_DATABASE_URL") or servers.server("postgresql")
     ours = compose.environment(compose.services()["api"])
-    with servers.new_database(postgres) as database:
+    with servers.new_database(postgres) as database, servers.new_redis() as redis:
         yield {
             ours["GRAFTERY_DATABASE_URL"]: database,
             ours["GRAFTERY_BROKER_URL"]: redis,

@@ -10,12 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
-from filelock import FileLock
+import redis
+from filelock import FileLock, Timeout
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -114,6 +116,40 @@ def new_database(server_url: str) -> Iterator[str]:
     finally:
         with psycopg.connect(admin, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextmanager
+def new_redis() -> Iterator[str]:
+    """The URL of an empty Redis database that nothing else of the run uses.
+
+    Two services in one database take each other's messages, and a job then waits for a poll. Of the server that
+    TEST_REDIS_URL names, databases from the URL's own number onwards are emptied and used.
+    """
+    base = os.environ.get("TEST_REDIS_URL") or server("redis")
+    with redis.Redis.from_url(base) as connection:
+        first = int(connection.connection_pool.connection_kwargs.get("db") or 0)
+        count = int(connection.config_get("databases")["databases"])
+    number, claim = _claimed(range(first, count))
+    url = urlsplit(base)._replace(path=f"/{number}").geturl()
+    try:
+        with redis.Redis.from_url(url) as connection:
+            connection.flushdb()
+        yield url
+    finally:
+        claim.release()
+
+
+def _claimed(numbers: range) -> tuple[int, FileLock]:
+    """A number that no process of the run holds. The system lets go of what a process that died held."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        for number in numbers:
+            claim = FileLock(folder() / f"redis-database-{number}.lock")
+            with suppress(Timeout):
+                claim.acquire(timeout=0)
+                return number, claim
+        time.sleep(0.1)
+    raise RuntimeError(f"all {len(numbers)} Redis databases are in use; give TEST_REDIS_URL a server with more")
 
 
 def _plain(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,11 +18,11 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with serving(home, fast_forms="auto") as running:
             yield running
         return
-    broker = os.environ.get("TEST_REDIS_URL") or f"{servers.server('redis')}/15"
     postgres = request.getfixturevalue("postgres_server")
     with (
         servers.new_database(postgres) as database,
-        # A poll this slow: a job that starts soon was woken through Redis.
-        serving(home, database_url=database, broker_url=broker, poll_s="30") as running,
+        servers.new_redis() as broker,
+        # A poll that never comes while the tests run: a job that starts was woken through Redis.
+        serving(home, database_url=database, broker_url=broker, poll_s="3600") as running,
     ):
         yield running

@@ -6,7 +6,6 @@ transplant + run   request -> job -> adapter -> network          infer   /v2 -> 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,10 +101,9 @@ def test_transplant_and_run(populated: Client, transplanted: JobOut, tmp_path: P
 
 
 def test_a_job_is_woken_and_told_live(populated: Client) -> None:
-    started = time.monotonic()
+    """With Redis the worker's poll is hours away (conftest.py): a job that nothing wakes it for never ends."""
     job = populated.transplant("new", "shared-is", name="woken", recipe=QUICK)
     events = list(populated.watch(job))
-    assert time.monotonic() - started < 25, "a worker that only polls would have slept for longer"
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.data["state"] for event in events if event.type == "state"][-1] == "succeeded"
     assert any(event.type == "progress" for event in events)
