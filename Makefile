@@ -31,8 +31,13 @@ demo: venv  ## Transplant real handwritten digits over HTTP (ARGS=--exit: end by
 	env -u OMP_NUM_THREADS $(BIN)/python -m examples.demo $(ARGS)
 
 # A file a worker: what its tests share is made once.
-test: venv  ## Every test, with real PostgreSQL and Redis
-	$(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(ARGS)
+PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
+test: venv  ## The tests, with real PostgreSQL and Redis (about ten minutes)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS) $(ARGS)
+
+test-slow: venv  ## The others: kills, clusters, whole trips of jobs, every pair of families (about seven minutes)
+	$(PYTEST) -m slow $(PYTEST_ARGS) $(ARGS)
 
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)
 	GRAFTERY_PAIRS=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/graftery/transplant/test_pairs.py $(ARGS)

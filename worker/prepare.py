@@ -22,7 +22,7 @@ from worker.reports import Order
 # Modules that a job leaves as they are: the networks that share one with them are certified.
 _SHARED = ("category", "task", "target.category", "target.adapter", "target.task")
 _RETRY_S = 0.5
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 
 _Result = TypeVar("_Result")
 
@@ -65,11 +65,9 @@ def _needed(session: Session, claim: jobs.Claim) -> Iterator[tuple[str, Version]
             yield f"{role}.{part}", module
 
 
-def patiently(
-    part: Callable[[], _Result], lease: Lease, stopping: threading.Event, patience_s: float = _PATIENCE_S
-) -> _Result:
+def patiently(part: Callable[[], _Result], lease: Lease, stopping: threading.Event) -> _Result:
     """Do `part`; where the database or the store does not answer, or has no room, try again for a while."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + PATIENCE_S
     while True:
         try:
             return part()

@@ -67,6 +67,7 @@ def answers(client: Client) -> list[bytes]:
     return [np.asarray(client.infer(name, images(5))).tobytes() for name in NETWORKS]
 
 
+@pytest.mark.slow
 def test_a_restored_registry_is_the_same(source: Service, tmp_path: Path) -> None:
     layout, home = tmp_path / "layout", tmp_path / "restored"
     exported = graftery("export", str(layout), "--home", str(source.home), "--json")  # while it serves
@@ -87,6 +88,7 @@ def test_a_restored_registry_is_the_same(source: Service, tmp_path: Path) -> Non
         assert client.pull("few", tmp_path).stat().st_size == before["few:1"].size_bytes
 
 
+@pytest.mark.slow
 def test_a_file_that_an_upload_would_not_pass_is_not_imported(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

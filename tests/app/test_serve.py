@@ -82,6 +82,7 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path) -> None:
         assert not (tmp_path / "serve.json").exists()
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, prechecks=1) as served:
         everyone = served.everyone()
@@ -94,6 +95,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
         again.process.wait(timeout=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["app.api", "-m worker"])
 def test_what_dies_is_started_again(tmp_path: Path, words: str) -> None:
     with serving(tmp_path) as served:
@@ -157,6 +159,7 @@ def is_live(address: str) -> bool:
         return bool(live(b"", timeout=60, wait_for_ready=True) == b"\x08\x01")
 
 
+@pytest.mark.slow
 def test_inference_answers_grpc_and_says_where_also_after_it_died(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "0", "--grpc-port", "0", "--planes", "inference") as served:
         assert served.process.stdout is not None

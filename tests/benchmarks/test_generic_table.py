@@ -79,6 +79,7 @@ def test_every_cell_has_a_key_of_its_own() -> None:
     assert len(set(keys)) == len(keys) == 3 * (3 * 9 + 4)
 
 
+@pytest.mark.slow
 def test_old_cells_stay_as_they_were_while_the_network_grows(bench: Bench) -> None:
     found = [{"row": c.row, "seed": 0, "count": c.count, **bench.measure(c)} for c in _stepwise(GROWN)]
     assert [len(cell["accuracy"]) for cell in found] == [2, 3]
@@ -103,6 +104,7 @@ def test_fine_tuning_moves_the_shared_module_under_the_others(bench: Bench) -> N
     assert sum(name.startswith("fine-tuning") for name in names) == 2
 
 
+@pytest.mark.slow
 def test_what_was_made_is_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (TEACHERS, JOINT, *CONSOLIDATIONS)
     before = {row: bench.measure(Cell(row, 0, COUNT)) for row in rows}

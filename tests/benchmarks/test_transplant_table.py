@@ -85,6 +85,7 @@ def test_the_page_has_means_spread_and_paired_differences(world: World) -> None:
 MACHINE = ("cores", "processor", "accelerator", "threads", "python", "torch", "graftery")
 
 
+@pytest.mark.slow
 def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_path: Path) -> None:
     said: list[str] = []
     zoo = Zoo(world, tmp_path / "nets", said.append)

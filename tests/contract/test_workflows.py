@@ -109,6 +109,7 @@ def _end(opened: Whole, id: str) -> None:
         jobs.request_cancel(session, id)
 
 
+@pytest.mark.slow
 def test_what_is_linked_works(opened: Whole) -> None:
     succeeded: Counter[str] = Counter()
     for room in ROOMS:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,7 @@ def run(module: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_transplant_in_a_notebook() -> None:
     out = run("examples.transplant_in_a_notebook")
     accuracies = re.findall(

@@ -17,7 +17,7 @@ from graftery.spec.wire import JobOut
 from tests.support.files import CUT, parts, teacher
 from tests.support.service import Service, serving
 
-pytestmark = pytest.mark.trips
+pytestmark = [pytest.mark.trips, pytest.mark.slow]
 QUICK = {"steps": 10, "batch": 8, "sources": ["noise"]}
 
 

@@ -15,7 +15,7 @@ from tests.support import clones
 from tests.support.service import Service
 from tests.support.world import images
 
-pytestmark = pytest.mark.trips
+pytestmark = [pytest.mark.trips, pytest.mark.slow]
 TARGET, SOURCE, MORE = "animals-is-teacher", "birds-is-teacher", "animals-and-birds"
 X = images(9)
 

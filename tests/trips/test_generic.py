@@ -17,7 +17,7 @@ from tests.support import files
 from tests.support.processes import eventually
 from tests.support.service import Service
 
-pytestmark = pytest.mark.trips
+pytestmark = [pytest.mark.trips, pytest.mark.slow]
 TASKS = ("all-is", "all-size")
 RECIPE = {"steps": 10, "batch": 8, "sources": ["noise"]}
 ANY = {"agreement": -1.0}

@@ -188,6 +188,7 @@ def test_an_attempt_goes_on_behind_the_last_whole_stage(world: World) -> None:
     assert phases == {"record", "train", "certify"}
 
 
+@pytest.mark.slow
 @SQLITE
 def test_the_whole_way_through_a_real_child(world: World) -> None:
     done = world.submit(network="animals-and-owl")

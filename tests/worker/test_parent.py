@@ -11,7 +11,7 @@ from registry import jobs
 from registry.store import Store
 from tests.support.processes import eventually, meanwhile
 from tests.support.workplace import SQLITE, Workplace
-from worker import parent
+from worker import parent, prepare
 from worker.bench import Bench
 from worker.parent import run_next
 
@@ -147,6 +147,7 @@ def test_a_full_disk_costs_checkpoints_then_fails_the_job(
         raise StoreError("The disk is full", code="store_full")
 
     monkeypatch.setattr(Store, "put_file", full)
+    monkeypatch.setattr(prepare, "PATIENCE_S", 2.0)
     job_id = place.submit(steps=3, checkpoint_every=1)
     run_next(bench)
     job = place.job(job_id)

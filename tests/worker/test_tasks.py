@@ -59,6 +59,7 @@ def test_a_worker_finds_jobs_by_itself_and_ends_when_asked(place: Workplace) -> 
         assert gone(everyone)
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_worker_leaves_no_orphan_and_loses_no_job(place: Workplace) -> None:
     job_id = place.submit(**LONG)
     with worker(place) as first:
@@ -75,6 +76,7 @@ def test_kill_9_of_the_worker_leaves_no_orphan_and_loses_no_job(place: Workplace
     assert place.versions_of("net") == ["net:1"] and place.versions_of("net-adapter") == ["net-adapter:1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_kill_of_the_child_leaves_the_worker_alive(place: Workplace, number: signal.Signals) -> None:
     job_id = place.submit(**LONG)
@@ -112,6 +114,7 @@ def test_a_tied_worker_ends_with_its_stdin(place: Workplace) -> None:
     assert place.job(job_id).state == "queued"
 
 
+@pytest.mark.slow
 def test_a_worker_that_slept_through_its_lease_writes_nothing(place: Workplace) -> None:
     job_id = place.submit(**LONG)
     with worker(place) as sleeper:

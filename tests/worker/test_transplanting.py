@@ -107,6 +107,7 @@ def test_samples_are_read_by_their_roles(order: Order, tmp_path: Path) -> None:
         run(without, Reporter(io.BytesIO()))
 
 
+@pytest.mark.slow
 @SQLITE
 def test_a_killed_transplant_gives_the_digest_of_an_unbroken_one(place: Workplace) -> None:
     """The whole way: real module files, real children, one of them killed after a checkpoint."""

@@ -24,6 +24,7 @@ def _line(out: Path, *names: str) -> list[str]:
     return ["-m", "examples.compat", *names, "--world", "digits", "--quick", "--threads", "1", "--out", str(out)]
 
 
+@pytest.mark.slow
 def test_all_three_write_a_page_with_their_tables_and_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

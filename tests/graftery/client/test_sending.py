@@ -105,6 +105,7 @@ def doomed(home: Path, **settings: str) -> Iterator[Service]:
     (home / "serve.json").unlink()
 
 
+@pytest.mark.slow
 def test_everything_is_killed_and_started_again(tmp_path: Path) -> None:
     """The client waits while nothing answers, and goes on with what the dead service had noted."""
     x, pushed, killed = samples(5), threading.Event(), threading.Event()

@@ -138,6 +138,7 @@ def test_positions_are_searched_deep_to_shallow_and_progress_is_told() -> None:
     assert {entry["phase"] for entry in found.history} == {"localize", "heal", "search", "train"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), [("resnet", "vgg"), ("vgg", "vit"), ("vit", "mlp"), ("mlp", "resnet")])
 def test_any_family_learns_from_any_other(source: str, target: str) -> None:
     theirs = skills.net(target, skills.TARGET, wide=True)  # type: ignore[arg-type]
@@ -153,6 +154,7 @@ def test_any_family_learns_from_any_other(source: str, target: str) -> None:
     assert detach(attach(theirs, [found.clone]), found.clone.content_digest).digest == theirs.digest
 
 
+@pytest.mark.slow
 def test_gates_learn_on_together_with_what_joins_them() -> None:
     told: list[Progress] = []
     recipe = QUICK.model_copy(update={"joint": True, "steps": 60})

@@ -53,6 +53,7 @@ def test_an_incremental_training_joins_and_leaves_the_group_as_it_is(trained: Tr
     assert found_.normalised[0, 1] > 20, found_.normalised
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bytes() -> None:
     group = found(DESIGN, ("RP", "DCC", "IIW"), X, common=COMMON)
     one, two = (train([_few("a", A), _few("b", B)], group, QUICK) for _ in range(2))

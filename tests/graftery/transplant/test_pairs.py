@@ -25,6 +25,7 @@ REACHED = 0.85
 """Of the teacher's balanced accuracy."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category, task", PAIRS, ids=lambda family: family)
 def test_every_family_is_transplanted_to_every_other_without_labels(category: Family, task: Family) -> None:
     f, own = teacher(category, DIGIT)

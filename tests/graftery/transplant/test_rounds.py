@@ -45,6 +45,7 @@ def test_each_round_of_an_inversion_adds_images_and_the_student_goes_on_from_the
     assert not torch.equal(first[0].tensors["images"][8:12], first[0].tensors["images"][12:])
 
 
+@pytest.mark.slow
 def test_a_run_resumed_in_any_round_gives_the_bytes_of_an_unbroken_one(tmp_path: Path) -> None:
     kept: list[Checkpoint] = []
     wanted = _run(_dense_files(), ROUNDS, checkpoint=kept.append, checkpoint_s=0.0).adapter.save(tmp_path / "unbroken")

@@ -136,6 +136,7 @@ def test_noise_for_dense_outputs_is_matched_to_the_batch_norms_of_f() -> None:
     assert matched.history != plain.history
 
 
+@pytest.mark.slow
 def test_a_sketch_guides_the_inversion_of_dense_features() -> None:
     _, task, teacher = _dense_files()
     net, images = t.image_category(), torch.randn(40, 1, 8, 8)
