@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from app.verifier import Verifier
+from app.files.verifier import Verifier
 from graftery.client.progress import transfer_bar
 from graftery.errors import GrafteryError
 from graftery.spec.groups import group_of

@@ -15,10 +15,10 @@ from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.edge.metrics import Metrics
 from app.events import EventHub
-from app.metrics import Metrics
-from app.prechecks import Prechecks
-from app.verifier import Verifier
+from app.files.verifier import Verifier
+from app.requests.prechecks import Prechecks
 from graftery.spec.names import (
     ALIAS_PATTERN,
     EXACT_PATTERN,

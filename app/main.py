@@ -10,13 +10,15 @@ import anyio
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import errors, openapi, prechecks
-from app.access import Access
 from app.deps import Replayed, Service
+from app.edge import errors, openapi
+from app.edge.access import Access
+from app.edge.metrics import Metrics
+from app.edge.middleware import BodyTimeout, HeadAsGet, JsonBodyLimit, RequestContext
 from app.events import EventHub
-from app.metrics import Metrics
-from app.middleware import BodyTimeout, HeadAsGet, JsonBodyLimit, RequestContext
-from app.prechecks import Prechecks
+from app.files.verifier import Verifier
+from app.requests import prechecks
+from app.requests.prechecks import Prechecks
 from app.routes import (
     access,
     aliases,
@@ -32,7 +34,6 @@ from app.routes import (
     uploads,
     versions,
 )
-from app.verifier import Verifier
 from graftery import __version__
 from registry import logs
 from registry.access.guard import Guard

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.deps import Cursor, Limit, NamePath, Reading, Writing, link_next
-from app.errors import problems
+from app.edge.errors import problems
 from graftery.spec.access import AuditOut, KeyMade, KeyOut, KeyRequest, RotateRequest
 from graftery.spec.wire import Page
 from registry.access import audit, keys

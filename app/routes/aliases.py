@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from app.deps import AliasPath, NamePath, Posting, Reading, Writing
-from app.errors import problems
+from app.edge.errors import problems
 from graftery.spec.wire import AliasEvent, AliasOut, AliasRequest
 from registry import catalogue
 

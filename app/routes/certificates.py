@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import Reading, RefPath, ServiceDep
-from app.errors import problems
-from app.files import FILE_ANSWERS, File, WantedDep, file_answer
+from app.edge.errors import problems
+from app.files.downloads import FILE_ANSWERS, File, WantedDep, file_answer
 from graftery.errors import NotFound
 from graftery.spec.certificate import CertificateOut
 from registry import catalogue

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import attaching, clones
 from app.deps import Posting, RefPath, ServiceDep, Work
-from app.errors import problems
+from app.edge.errors import problems
+from app.files.uploads import check
+from app.requests import attaching, clones
 from app.routes.jobs import accepted
 from app.routes.networks import MISFITS, REFERENCES
-from app.uploads import check
 from graftery.spec.clones import CloneRequest, ClonesRequest
 from graftery.spec.wire import JobOut, VersionOut
 from registry import catalogue

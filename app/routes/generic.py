@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app import consolidating, growing, growth
 from app.deps import Cursor, Limit, NamePath, Posting, Reading, Service, ServiceDep, Work, Writing, link_next
-from app.errors import problems
-from app.prechecks import Wanted, wanted
+from app.edge.errors import problems
+from app.requests import consolidating, growing, growth
+from app.requests.prechecks import Wanted, wanted
 from app.routes.jobs import accepted, wake
 from app.routes.networks import MISFITS, REFERENCES
 from graftery.errors import GrafteryError

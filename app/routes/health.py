@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 
 from app.deps import Service, ServiceDep
-from app.errors import problems
+from app.edge.errors import problems
 from graftery import __version__
 from graftery.errors import GrafteryError
 from graftery.spec.wire import Health

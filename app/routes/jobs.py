@@ -14,7 +14,7 @@ from pydantic import Field
 from sse_starlette import EventSourceResponse
 
 from app.deps import Cursor, Limit, Posting, Reading, Service, ServiceDep, Work, link_next
-from app.errors import problems
+from app.edge.errors import problems
 from app.events import as_sse
 from graftery.spec.wire import CollectRequest, EventType, JobEvent, JobKind, JobOut, JobState, Page, TransplantsOut
 from registry import jobs, queue

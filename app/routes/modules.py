@@ -7,12 +7,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import members, names
 from app.deps import Cursor, Limit, NamePath, Reading, ServiceDep, Writing, link_next
-from app.errors import problems
-from app.openapi import binary_body
-from app.ranges import matches
-from app.uploads import DescriptionQuery, DigestHeader, TagQuery, ThereDep, check, published, received, unread_body
+from app.edge.errors import problems
+from app.edge.openapi import binary_body
+from app.files.ranges import matches
+from app.files.uploads import (
+    DescriptionQuery,
+    DigestHeader,
+    TagQuery,
+    ThereDep,
+    check,
+    published,
+    received,
+    unread_body,
+)
+from app.requests import members, names
 from graftery.errors import GrafteryError
 from graftery.spec.impact import ImpactOut
 from graftery.spec.manifest import FILE_KINDS, Kind

@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import several, transplants
-from app.composing import Measured, compose, to_measure
 from app.deps import Posting, Service, ServiceDep
-from app.errors import problems
-from app.prechecks import Wanted, wanted
+from app.edge.errors import problems
+from app.requests import several, transplants
+from app.requests.composing import Measured, compose, to_measure
+from app.requests.prechecks import Wanted, wanted
 from app.routes.jobs import accepted, accepted_all
 from graftery.errors import GrafteryError
 from graftery.spec.recipes import AdapterRecipe

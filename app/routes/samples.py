@@ -5,12 +5,21 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import names
 from app.deps import NamePath, ServiceDep
-from app.errors import problems
-from app.openapi import binary_body
+from app.edge.errors import problems
+from app.edge.openapi import binary_body
+from app.files.uploads import (
+    DescriptionQuery,
+    DigestHeader,
+    TagQuery,
+    ThereDep,
+    check,
+    published,
+    received,
+    unread_body,
+)
+from app.requests import names
 from app.routes.modules import UPLOAD_ANSWERS, UPLOAD_REFUSALS
-from app.uploads import DescriptionQuery, DigestHeader, TagQuery, ThereDep, check, published, received, unread_body
 from graftery.spec.wire import VersionOut
 
 router = APIRouter(prefix="/v1/samples", tags=["samples"])

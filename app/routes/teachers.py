@@ -7,12 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 
-from app import members, names, teachers
 from app.deps import NamePath, ServiceDep
-from app.errors import problems
-from app.openapi import binary_body
+from app.edge.errors import problems
+from app.edge.openapi import binary_body
+from app.files import teachers
+from app.files.uploads import DigestHeader, ThereDep, check, received, unread_body
+from app.requests import members, names
 from app.routes.modules import MEMBER_REFUSALS, UPLOAD_REFUSALS
-from app.uploads import DigestHeader, ThereDep, check, received, unread_body
 from graftery.spec.wire import TeacherOut
 
 router = APIRouter(prefix="/v1/teachers", tags=["teachers"])

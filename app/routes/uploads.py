@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app import names, pieces, teachers
-from app.arrivals import drop_upload, no_bytes
 from app.deps import Posting, Reading, Service, ServiceDep
-from app.errors import problems
-from app.openapi import binary_body
-from app.uploads import DigestHeader, promised_digest, unread_body
+from app.edge.errors import problems
+from app.edge.openapi import binary_body
+from app.files import pieces, teachers
+from app.files.arrivals import drop_upload, no_bytes
+from app.files.uploads import DigestHeader, promised_digest, unread_body
+from app.requests import names
 from graftery.errors import GrafteryError
 from graftery.spec.manifest import FILE_KINDS
 from graftery.spec.names import DIGEST_PATTERN, NAME_PATTERN, check_name, namespace_of

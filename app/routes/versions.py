@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import ExactRefPath, Posting, Reading, RefPath, ServiceDep, Writing
-from app.errors import problems
-from app.files import FILE_ANSWERS, File, WantedDep, file_answer
-from app.openapi import BINARY
+from app.edge.errors import problems
+from app.edge.openapi import BINARY
+from app.files.downloads import FILE_ANSWERS, File, WantedDep, file_answer
 from graftery.spec import graphs
 from graftery.spec.graphs import GraphFormat
 from graftery.spec.impact import ImpactOut

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.deps import Service
 from app.main import create_app
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.spec.limits import Limits
 from registry.settings import Settings
 from tests.support.verifiers import SharedPrecheckers, SharedVerifier

@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI, params
 from fastapi.testclient import TestClient
 
-from app import deps, uploads
-from app import files as app_files
+from app import deps
 from app.deps import Posting, Service, Writing
+from app.files import downloads, uploads
 from graftery.errors import Conflict
 from registry import jobs
 from tests.support.http import code_of
@@ -99,7 +99,7 @@ def test_the_key_belongs_to_method_path_query_and_body(client: TestClient) -> No
 def test_no_dependency_takes_a_thread_of_its_own(app: FastAPI) -> None:
     """A plain function as a dependency is run in a thread: a hop there and back, for each of them in each request."""
     found = {
-        value for room in (deps, app_files, uploads) for value in vars(room).values() if get_origin(value) is Annotated
+        value for room in (deps, downloads, uploads) for value in vars(room).values() if get_origin(value) is Annotated
     }
     calls = {each.dependency for value in found for each in value.__metadata__ if isinstance(each, params.Depends)}
     assert len(calls) > 8

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.spec.problems import PROBLEMS
 from registry.settings import Settings
 from tests.support.hostile import HOSTILE

@@ -19,9 +19,9 @@ from fastapi.testclient import TestClient
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.python.asgi import shutdown_lifespans
 
+from app.edge.openapi import BINARY
 from app.main import create_app
-from app.openapi import BINARY
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.spec.limits import Limits
 from graftery.spec.uploading import OFFSET_TYPE
 from registry.settings import Settings

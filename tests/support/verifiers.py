@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.prechecks import COMMAND
-from app.verifier import Verifier
+from app.files.verifier import Verifier
+from app.requests.prechecks import COMMAND
 from graftery.spec.limits import Limits
 from registry.children import Children
 

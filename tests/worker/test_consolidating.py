@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from app import consolidating
+from app.requests import consolidating
 from graftery.errors import Conflict, GrafteryError
 from graftery.module import ModuleFile, verify
 from graftery.spec.generic import ConsolidateRequest

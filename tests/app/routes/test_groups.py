@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from safetensors.torch import load, save
 
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.compat.recombination import accuracy
 from graftery.data import SampleSet
 from graftery.module import ModuleFile, cut

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.spec.manifest import Preprocessing
 from tests.support import files
 from tests.support.http import code_of, push, push_teacher

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from safetensors.torch import save
 
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from tests.support import files
 from tests.support.http import code_of, push, push_samples, push_teacher
 from tests.support.verifiers import SharedPrecheckers

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 
 from sqlalchemy.orm import Session
 
-from app import names
-from app.parts import check_samples, facts_of, samples_of, whole_of
+from app.requests import names
+from app.requests.parts import check_samples, facts_of, samples_of, whole_of
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.clones import CloneRequest

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from app import transplants
-from app.parts import facts_of, output_name
-from app.transplants import Planned
+from app.requests import transplants
+from app.requests.parts import facts_of, output_name
+from app.requests.transplants import Planned
 from graftery.errors import Conflict, GrafteryError, RecipeRefused
 from graftery.spec.generic import GrowAction, GrowRequest
 from graftery.spec.manifest import json_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import names
-from app.members import group_metrics
-from app.parts import check_samples, manifest_of, samples_of
+from app.requests import names
+from app.requests.members import group_metrics
+from app.requests.parts import check_samples, manifest_of, samples_of
 from graftery.errors import Conflict, GrafteryError, Misfit, NotFound
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.errors import examples_of
+from app.edge.errors import examples_of
 from graftery.errors import Conflict, Unavailable
 from graftery.spec.problems import PROBLEMS
 from tests.support.http import code_of

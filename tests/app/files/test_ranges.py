@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ranges import Span, matches, span
+from app.files.ranges import Span, matches, span
 from graftery.errors import GrafteryError
 
 ETAG = '"abc"'

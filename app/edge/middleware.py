@@ -20,9 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import problem
-from app.metrics import Metrics
-from app.started import Started
+from app.edge.errors import problem
+from app.edge.metrics import Metrics
+from app.edge.started import Started
 
 log = structlog.get_logger("graftery.http")
 _LEVELS = logging.getLogger("graftery.http")

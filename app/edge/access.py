@@ -13,8 +13,8 @@ from functools import lru_cache
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import problem
-from app.uploads import unread_body
+from app.edge.errors import problem
+from app.files.uploads import unread_body
 from graftery.errors import GrafteryError
 from graftery.spec.access import Scope as Right
 from graftery.spec.problems import status_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.verifier import Verifier
+from app.files.verifier import Verifier
 from graftery.errors import GrafteryError, ModuleFileError, Unavailable
 from graftery.spec.limits import Limits
 from tests.support import pretend_verifier
@@ -126,7 +126,7 @@ def test_a_child_knows_none_of_the_services_secrets(
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     path = _file(tmp_path, "fine")
     program = (
-        "import sys; from pathlib import Path; from app.verifier import Verifier; from graftery.spec.limits import Limits\n"
+        "import sys; from pathlib import Path; from app.files.verifier import Verifier; from graftery.spec.limits import Limits\n"
         f"pool = Verifier(Limits(), 1, {COMMAND!r})\n"
         f"print(pool.verify(Path({str(path)!r})).facts['pid'], flush=True); sys.stdin.read()"
     )

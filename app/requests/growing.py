@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from app import transplants
-from app.growth import Growth, Wanted, plan
+from app.requests import transplants
+from app.requests.growth import Growth, Wanted, plan
 from graftery.spec.generic import GrowCell, GrowOut, GrowRequest
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe

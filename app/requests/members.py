@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.deps import Service
-from app.parts import manifest_of
-from app.verifier import Split
+from app.files.verifier import Split
+from app.requests.parts import manifest_of
 from graftery.spec.groups import check_one_group, group_of
 from graftery.spec.manifest import Manifest
 from registry import catalogue

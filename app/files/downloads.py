@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Response
 from fastapi.responses import StreamingResponse
 
-from app.openapi import BINARY
-from app.ranges import matches, span
+from app.edge.openapi import BINARY
+from app.files.ranges import matches, span
 from registry.store import Store
 
 FILE = {BINARY: {"schema": {"type": "string", "format": "binary"}}, "application/json": {"schema": {}}}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.started import Started
+from app.edge.started import Started
 
 
 async def _waits(what: list[str]) -> str:

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from app import links
-from app.access import needed
+from app.edge import links
+from app.edge.access import needed
 from graftery import __version__
 from graftery.spec.wire import JobEvent, ProblemDocument
 

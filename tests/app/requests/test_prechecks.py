@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app import prechecks
-from app.prechecks import Prechecks, Wanted
+from app.requests import prechecks
+from app.requests.prechecks import Prechecks, Wanted
 from graftery.spec.limits import Limits
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import PrecheckOut

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app import names
 from app.deps import Service
-from app.parts import manifest_of, whole_of
+from app.requests import names
+from app.requests.parts import manifest_of, whole_of
 from graftery.errors import Conflict, GrafteryError, Misfit
 from graftery.spec.clones import ClonesRequest
 from graftery.spec.cloning import classes_of

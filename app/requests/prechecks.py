@@ -18,8 +18,8 @@ import anyio
 import structlog
 from sqlalchemy.orm import Session
 
-from app.parts import manifest_of
-from app.verifier import command
+from app.files.verifier import command
+from app.requests.parts import manifest_of
 from graftery.errors import GrafteryError, ModuleFileError, StoreError, Unavailable
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import PRECHECK_NEIGHBOURS, AdapterRecipe, TransplantRecipe

@@ -122,7 +122,7 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document; unknown exceptions are caught by `app.middleware`."""
+    """Make every error of `app` a problem document; unknown exceptions are caught by `app.edge.middleware`."""
     app.exception_handler(GrafteryError)(graftery_error)
     app.exception_handler(RequestValidationError)(validation_error)
     app.exception_handler(HTTPException)(http_exception)
@@ -131,7 +131,7 @@ def install(app: FastAPI) -> None:
 def examples_of(codes: tuple[str, ...]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for these codes: one entry a status, one example a code.
 
-    The statuses' schema is added by `app.openapi`.
+    The statuses' schema is added by `app.edge.openapi`.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for code in codes:

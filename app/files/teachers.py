@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.arrivals import keep_quota
 from app.deps import Service
-from app.members import group_metrics
-from app.verifier import Checked, CheckedPart, Split
+from app.files.arrivals import keep_quota
+from app.files.verifier import Checked, CheckedPart, Split
+from app.requests.members import group_metrics
 from graftery.errors import Conflict
 from graftery.spec.manifest import Kind, NetworkParts, Role
 from graftery.spec.wire import TeacherOut, VersionOut

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from app import transplants
-from app.parts import output_name
-from app.transplants import Planned
+from app.requests import transplants
+from app.requests.parts import output_name
+from app.requests.transplants import Planned
 from graftery.errors import Conflict, GrafteryError
 from graftery.spec.references import of_task, strays
 from graftery.spec.wire import TransplantRequest

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import names
-from app.parts import check_samples, facts_of, manifest_of, output_name, samples_of
+from app.requests import names
+from app.requests.parts import check_samples, facts_of, manifest_of, output_name, samples_of
 from graftery.errors import Conflict, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app import transplants
-from app.parts import facts_of, samples_of
+from app.requests import transplants
+from app.requests.parts import facts_of, samples_of
 from graftery.errors import Conflict, GrafteryError, RecipeRefused
 from graftery.spec.consolidating import MOST_CELLS, Shared
 from graftery.spec.generic import ConsolidateRequest

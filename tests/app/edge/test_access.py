@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
-from app.access import needed
+from app.edge.access import needed
 from app.main import create_app
-from app.prechecks import Prechecks
+from app.requests.prechecks import Prechecks
 from graftery.spec.access import SCOPES
 from registry import jobs
 from registry.access import keys

@@ -1,6 +1,6 @@
 """An upload: stream the body to the store's staging, check it in a child process, publish the bytes, then the row.
 
-In place of a body a request may name bytes that are there: an upload that came in pieces (`app.arrivals`), or a digest.
+In place of a body a request may name bytes that are there: an upload that came in pieces (`app.files.arrivals`), or a digest.
 
 Nothing is held in memory, no transaction is open while the body streams or the file is checked, and whatever ends the
 request early (a refusal, a full disk, a client that hangs up) leaves nothing staged.
@@ -21,8 +21,8 @@ import anyio
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 
-from app.arrivals import Received, check_quota, keep_quota, of_store, of_upload
 from app.deps import Service
+from app.files.arrivals import Received, check_quota, keep_quota, of_store, of_upload
 from graftery.errors import GrafteryError
 from graftery.spec.limits import MIB
 from graftery.spec.manifest import Kind

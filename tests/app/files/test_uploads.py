@@ -16,8 +16,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.files.uploads import CHUNK_BYTES, CHUNK_PIECES, _stream, promised_digest
 from app.main import create_app
-from app.uploads import CHUNK_BYTES, CHUNK_PIECES, _stream, promised_digest
 from graftery.errors import GrafteryError
 from graftery.spec.limits import Limits
 from registry import store as store_module
