@@ -18,6 +18,7 @@ from graftery.errors import GrafteryError, Unavailable
 from registry import jobs
 from registry.collect import collect
 from worker.bench import SCRATCH_PREFIX, Bench
+from worker.holding import Held
 from worker.lease import Lease
 from worker.outcome import LOST, Ending, deliver, write_down
 from worker.prepare import patiently, prepare
@@ -86,20 +87,23 @@ def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> En
         freed = patiently(lambda: collect(bench.database, bench.store, grace_s, dry_run), lease, bench.stopping)
         return Ending("done", made=freed)
     order = patiently(lambda: prepare(bench, claim, scratch), lease, bench.stopping)
+    ending = None
     try:
         child = bench.warm_child()
         child.send(order)
-        ending = _follow(bench, claim, lease, child)
+        ending = _follow(bench, claim, lease, child, Held(bench.store, order, bench.settings.collect_grace_s))
     except ChildDied as death:
         ending = Ending("crashed", message=f"The job's process died: {death}")
-    if ending.way != "done":
-        # A child that was interrupted, or that met an error, is not trusted with the next job.
-        bench.dismiss()
+    finally:
+        if ending is None or ending.way != "done":
+            # A child that was interrupted, that met an error, or that nobody listens to is not trusted with the next job.
+            bench.dismiss()
     return ending
 
 
-def _follow(bench: Bench, claim: jobs.Claim, lease: Lease, child: Child) -> Ending:
+def _follow(bench: Bench, claim: jobs.Claim, lease: Lease, child: Child, held: Held) -> Ending:
     while True:
+        held.keep()
         if lease.lost:
             return LOST
         if lease.cancel:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from graftery.errors import GrafteryError
+from graftery.errors import first_line
 from registry import jobs
 from registry.collect import discard
 from worker.bench import Bench
@@ -20,8 +20,8 @@ def tell_progress(bench: Bench, claim: jobs.Claim, data: Mapping[str, Any]) -> N
     try:
         with bench.database.transaction() as session:
             jobs.progress(session, claim.id, claim.attempt, dict(data))
-    except GrafteryError as error:
-        log.warning("progress_lost", error=str(error))
+    except Exception as error:
+        log.warning("progress_lost", error=first_line(error))
 
 
 def keep_checkpoint(bench: Bench, claim: jobs.Claim, step: int, path: Path) -> None:
@@ -33,7 +33,7 @@ def keep_checkpoint(bench: Bench, claim: jobs.Claim, step: int, path: Path) -> N
             kept = jobs.checkpoint(session, claim.id, claim.attempt, step, blob)
         if kept and before is not None:
             discard(bench.database, bench.store, before)
-    except GrafteryError as error:
-        log.warning("checkpoint_not_kept", step=step, error=str(error))
+    except Exception as error:  # a disk that fails is not the job's fault
+        log.warning("checkpoint_not_kept", step=step, error=first_line(error))
     finally:
         path.unlink(missing_ok=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from graftery.errors import StoreError, Unavailable
 from registry import jobs
-from registry.store import Store
+from registry.store import Blob, Store
 from tests.support.processes import eventually, meanwhile
 from tests.support.workplace import SQLITE, Workplace
 from worker import parent, prepare
@@ -192,3 +195,54 @@ def test_an_error_of_our_own_fails_the_job(bench: Bench, place: Workplace, monke
     job = place.job(job_id)
     assert job.state == "failed" and job.error is not None
     assert (job.error.code, job.error.message) == ("job_failed", "RuntimeError: our own")
+
+
+def test_a_disk_that_fails_once_costs_a_checkpoint_alone(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, put = [OSError(errno.EIO, "Input/output error")], Store.put_file
+
+    def failing(store: Store, path: Path) -> Blob:
+        if failures:
+            raise failures.pop()
+        return put(store, path)
+
+    monkeypatch.setattr(Store, "put_file", failing)
+    job_id = place.submit(steps=6, checkpoint_every=2, step_s=0.02)
+    run_next(bench)
+    job = place.job(job_id)
+    assert job.state == "succeeded" and job.checkpoint_step is not None and not failures
+
+
+def test_a_child_that_nobody_listens_to_gets_no_other_job(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, other = place.submit(steps=50, step_s=0.05), place.submit("other", steps=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(parent, "tell_progress", lambda *_: 1 / 0)
+        run_next(bench)
+    assert bench.child is None
+    run_next(bench)
+    assert (place.job(failed).state, place.job(other).state) == ("failed", "succeeded")
+
+
+def test_the_files_of_a_job_are_asked_for_while_it_runs(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket's cache what nobody asked for goes; the child reads some of its files at its end."""
+    asked: Counter[str] = Counter()
+    local_path = Store.local_path
+
+    def noted(store: Store, digest: str) -> Path:
+        asked[digest] += 1
+        if asked[digest] > 2:
+            raise Unavailable("no answer")  # it costs a line in the log
+        return local_path(store, digest)
+
+    monkeypatch.setattr(Store, "local_path", noted)
+    monkeypatch.setattr("worker.holding._LEAST_S", 0.05)
+    bench.settings = bench.settings.model_copy(update={"collect_grace_s": 0.2})
+    job_id = place.submit(steps=20, step_s=0.05)
+    run_next(bench)
+    assert place.job(job_id).state == "succeeded"
+    assert asked and min(asked.values()) > 2
