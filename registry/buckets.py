@@ -14,6 +14,7 @@ from obstore.store import S3Store
 
 from graftery.errors import StoreError
 from registry.drivers import READ_BYTES, Stored, key_of, missing, move
+from registry.objects import asked
 
 
 class BucketDriver:
@@ -32,11 +33,13 @@ class BucketDriver:
 
     def publish(self, path: Path, digest: str, size_bytes: int) -> None:
         # Known bytes are sent again: S3 has no other way to make an object young, and `free` looks at the age.
-        obstore.put(self.objects, key_of(digest), path)
+        with asked():
+            obstore.put(self.objects, key_of(digest), path)
 
     def stat(self, digest: str) -> Stored | None:
         try:
-            meta = obstore.head(self.objects, key_of(digest))
+            with asked():
+                meta = obstore.head(self.objects, key_of(digest))
         except FileNotFoundError:
             return None
         return Stored(digest, meta["size"], _age_s(meta["last_modified"]))
@@ -45,10 +48,11 @@ class BucketDriver:
         if start >= end:
             return iter(())
         try:
-            found = obstore.get(self.objects, key_of(digest), options={"range": (start, end)})
+            with asked():
+                found = obstore.get(self.objects, key_of(digest), options={"range": (start, end)})
         except FileNotFoundError:
             raise missing(digest) from None
-        return (bytes(chunk) for chunk in found.stream(min_chunk_size=READ_BYTES))
+        return _streamed(found)
 
     def local_path(self, digest: str) -> Path:
         path = self._cache / key_of(digest)
@@ -82,17 +86,25 @@ class BucketDriver:
         found = self.stat(digest)
         if found is None or found.age_s <= older_than_s:
             return None
-        obstore.delete(self.objects, key_of(digest))
+        with asked():
+            obstore.delete(self.objects, key_of(digest))
         (self._cache / key_of(digest)).unlink(missing_ok=True)
         return found.size_bytes
 
     def stored(self) -> Iterator[Stored]:
-        for batch in obstore.list(self.objects, prefix="sha256"):
-            for meta in batch:
-                yield Stored(meta["path"].rsplit("/", 1)[-1], meta["size"], _age_s(meta["last_modified"]))
+        with asked():
+            for batch in obstore.list(self.objects, prefix="sha256"):
+                for meta in batch:
+                    yield Stored(meta["path"].rsplit("/", 1)[-1], meta["size"], _age_s(meta["last_modified"]))
 
     def copies(self) -> Iterable[Path]:
         return (path for path in self._cache.glob("**/*") if path.is_file())
+
+
+def _streamed(found: obstore.GetResult) -> Iterator[bytes]:
+    with asked():
+        for chunk in found.stream(min_chunk_size=READ_BYTES):
+            yield bytes(chunk)
 
 
 def _age_s(moment: datetime) -> float:

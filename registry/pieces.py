@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import obstore
 
 from graftery.errors import NotFound, StoreError
+from registry.objects import asked
 
 
 class Piece(NamedTuple):
@@ -151,7 +152,8 @@ class BucketPieces:
         """Nothing is needed before the first piece."""
 
     def write(self, upload: str, start: int, data: bytes) -> None:
-        obstore.put(self._store, _key(upload, Piece(start, start + len(data))), data)
+        with asked():
+            obstore.put(self._store, _key(upload, Piece(start, start + len(data))), data)
 
     def assemble(self, upload: str, pieces: Sequence[Piece], path: Path) -> None:
         at = 0
@@ -166,21 +168,24 @@ class BucketPieces:
 
     def _read(self, upload: str, piece: Piece, skip: int) -> bytes:
         try:
-            found = obstore.get_range(self._store, _key(upload, piece), start=skip, end=piece.stop - piece.start)
+            with asked():
+                found = obstore.get_range(self._store, _key(upload, piece), start=skip, end=piece.stop - piece.start)
         except FileNotFoundError:
             raise _lost(upload) from None
         return bytes(found)
 
     def drop(self, upload: str) -> None:
-        for batch in obstore.list(self._store, prefix=f"uploads/{upload}"):
-            obstore.delete(self._store, [meta["path"] for meta in batch])
+        with asked():
+            for batch in obstore.list(self._store, prefix=f"uploads/{upload}"):
+                obstore.delete(self._store, [meta["path"] for meta in batch])
 
     def kept(self) -> Iterator[Kept]:
         newest: dict[str, float] = {}
-        for batch in obstore.list(self._store, prefix="uploads"):
-            for meta in batch:
-                upload = meta["path"].split("/")[-2]
-                newest[upload] = max(newest.get(upload, 0.0), meta["last_modified"].timestamp())
+        with asked():
+            for batch in obstore.list(self._store, prefix="uploads"):
+                for meta in batch:
+                    upload = meta["path"].split("/")[-2]
+                    newest[upload] = max(newest.get(upload, 0.0), meta["last_modified"].timestamp())
         return (Kept(upload, time.time() - at) for upload, at in newest.items())
 
 

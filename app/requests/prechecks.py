@@ -189,9 +189,9 @@ class Prechecks:
             path = self._path(asked.category)
             found = children.ask("precheck", path, files=files, neighbours=names, recipe=recipe)
             return _Found({"status": "ready", **found})
-        except (GrafteryError, OSError) as error:
+        except Exception as error:  # what is kept must never raise
             log.warning("precheck_failed", error=str(error))
-            passing = isinstance(error, Unavailable | StoreError | OSError)
+            passing = isinstance(error, Unavailable | StoreError) or not isinstance(error, GrafteryError)
             return _Found({"status": "unavailable", "reason": str(error)}, passing)
 
     def _path(self, digest: str) -> str:

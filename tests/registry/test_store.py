@@ -13,13 +13,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from graftery.errors import StoreError
+from graftery.errors import StoreError, Unavailable
 from registry import store as store_module
 from registry.drivers import FolderDriver, Stored, key_of
 from registry.settings import Settings
@@ -336,3 +337,25 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     store.put_bytes(DATA)
     assert (tmp_path / "elsewhere/sha256").is_dir()
     assert not (tmp_path / "home").exists()
+
+
+def test_a_bucket_that_does_not_answer_may_do_so_later(
+    tmp_path: Path, bucket_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Settings(home=tmp_path, store_url=bucket_url, free_bytes=0))
+    known = store.put_bytes(DATA)
+    from obstore.exceptions import GenericError, PermissionDeniedError
+
+    asks = {
+        "put": lambda: store.put_bytes(b"new"),
+        "head": lambda: store.exists(known.digest),
+        "get": lambda: store.local_path(known.digest),
+        "delete": lambda: store.delete(known.digest),
+        "list": lambda: list(store.stored()),
+    }
+    for verb, ask in asks.items():
+        for raised, expected in ((GenericError("refused"), Unavailable), (PermissionDeniedError("403"), StoreError)):
+            with monkeypatch.context() as patch, pytest.raises(expected):
+                patch.setattr(f"obstore.{verb}", Mock(side_effect=raised))
+                ask()
+    assert store.exists(known.digest)

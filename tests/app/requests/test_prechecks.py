@@ -111,3 +111,19 @@ def test_switched_off(store: Store) -> None:
 def test_who_asks_at_the_end_is_told(pool: Prechecks, store: Store) -> None:
     pool.close()
     assert _look(pool, _wanted(store)).status == "unavailable"
+
+
+def test_an_error_that_nobody_foresaw_is_a_reason_and_is_tried_again(
+    store: Store, pool: Prechecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, failures, local_path = _wanted(store), [ZeroDivisionError("a bug")], store.local_path
+
+    def failing(digest: str) -> Path:
+        if failures:
+            raise failures.pop()
+        return local_path(digest)
+
+    monkeypatch.setattr(store, "local_path", failing)
+    first = asyncio.run(pool.look(wanted, 20))
+    assert (first.status, first.reason) == ("unavailable", "a bug")
+    assert asyncio.run(pool.look(wanted, 20)).status == "ready"
