@@ -63,7 +63,7 @@ class EventHub:
         return len(self._feeds)
 
     async def follow(self, job_id: str, seq: int) -> AsyncGenerator[JobEvent]:
-        """The job's events after `seq`, as they happen; ends after the one that says the job has ended."""
+        """The job's events after `seq`, which it has had, as they happen; ends after the one that says the job has ended."""
         with self._watched(job_id) as feed:
             while True:
                 events = feed.since(seq)

@@ -92,7 +92,7 @@ def _publish_network(
 ) -> Version:
     name, alias = claim.request["name"], claim.request.get("alias")
     roles: tuple[Role, ...] = ("category", "adapter", "task")
-    version, _ = catalogue.publish(
+    version, is_new = catalogue.publish(
         session,
         name=name,
         kind="network",
@@ -104,6 +104,8 @@ def _publish_network(
         metrics=made["metrics"],
         by=author(claim),
     )
+    if not is_new and made["metrics"].get("adapter") is not None:  # the samples that it is measured on change no byte
+        catalogue.remeasure(session, version, made["metrics"], author(claim))
     if alias is not None:
         catalogue.set_alias(session, name, alias, version.number, author(claim))
     return version

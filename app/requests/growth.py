@@ -81,6 +81,7 @@ def plan(session: Session, name: str, request: GrowRequest, *, lock: bool = Fals
     _check_said(request, [column.module.name for column in columns])
     _check_tasks(session, there, category, request)
     cells = [_wanted(session, there, category, column, request) for column in columns]
+    _check_names(there, cells, request.baseline)
     return Growth(category, _ordered(cells))
 
 
@@ -138,7 +139,7 @@ def _wanted(session: Session, there: Grid, category: Version, column: Version, r
         )
     single = _single(there, cell, request)
     planned = transplants.plan(session, single)
-    if job is not None and cell.row is not None and cell.row.rejected is not None and _is_same(job, planned):
+    if job is not None and cell.row is not None and cell.row.rejected is not None and _is_same(job, planned, request):
         reason = (
             f"{cell.row.rejected['reason']}; the same job would end so again: change the recipe, the samples or accept"
         )
@@ -176,16 +177,41 @@ def _single(there: Grid, cell: Cell, request: GrowRequest) -> TransplantRequest:
 
 def _name(there: Grid, cell: Cell) -> str:
     """What the cell's network is called: in the namespace of the generic network, by all three names."""
-    name = "-".join([there.generic.name, *(each.module.name.replace(".", "-") for each in (cell.category, cell.task))])
-    taken = [other for other in there.cells if other.network is not None and other.network.module.name == name]
-    if any(other.place != cell.place for other in taken):
-        raise Conflict(f"the cell {taken[0]} has the name {name} already", hint="rename one of the categories or tasks")
-    return name
+    return "-".join([there.generic.name, *(each.module.name.replace(".", "-") for each in (cell.category, cell.task))])
 
 
-def _is_same(job: Job, planned: Planned) -> bool:
+def _check_names(there: Grid, cells: Sequence[Wanted], baseline: bool) -> None:
+    """Refuse cells that would make the same network or adapter, or one that another cell has: all-is, all.is, all-is-adapter."""
+    makers: dict[str, Cell] = {}
+    for other in there.cells:
+        if other.network is not None:
+            makers |= dict.fromkeys(_made(other.network.module.name, baseline=False), other)
+        elif other.row is not None and other.row.job_id is not None:
+            makers |= dict.fromkeys(_made(_name(there, other), baseline=False), other)
+    for cell, name in ((each.cell, each.name) for each in cells if each.action == "start"):
+        for made in _made(name or "", baseline):
+            known = makers.setdefault(made, cell)
+            if known.place != cell.place:
+                raise Conflict(
+                    f"the cells {_of(known)} and {_of(cell)} would both make {made}",
+                    hint="rename one of the categories or tasks",
+                )
+
+
+def _made(name: str, baseline: bool) -> list[str]:
+    """What a cell's jobs publish."""
+    names = [name, f"{name}-direct"] if baseline else [name]
+    return [*names, *(f"{each}-adapter" for each in names)]
+
+
+def _of(cell: Cell) -> str:
+    return f"{cell.category.module.name} and {cell.task.module.name}"
+
+
+def _is_same(job: Job, planned: Planned, request: GrowRequest) -> bool:
     pins = {role: version.pin for role, version in planned.parts.items()}
-    return job.pinned == pins and job.recipe == json_of(planned.recipe)
+    accept = job.request.get("generic", {}).get("accept")
+    return job.pinned == pins and job.recipe == json_of(planned.recipe) and accept == json_of(request.accept)
 
 
 def _check_tasks(session: Session, there: Grid, category: Version, request: GrowRequest) -> None:

@@ -107,9 +107,10 @@ async def get_job_events(
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="Resume after this event")] = 0,
 ) -> Response:
     """The job's events from the first (or after Last-Event-ID) and then as they happen."""
-    if await run_in_threadpool(_is_over, service, id, last_event_id):
+    after = await run_in_threadpool(_after, service, id, last_event_id)
+    if after is None:
         return Response(status_code=204)
-    events = service.hub.follow(id, last_event_id)
+    events = service.hub.follow(id, after)
     if caller().key_id is not None:
         events = _while_taken(service, request.headers.get("authorization"), events)
     return EventSourceResponse((as_sse(event) async for event in events), ping=HEARTBEAT_S, send_timeout=60)
@@ -126,11 +127,11 @@ async def _while_taken(
             yield event
 
 
-def _is_over(service: Service, id: str, seq: int) -> bool:
-    """Whether the job has ended and `seq` was its last event."""
+def _after(service: Service, id: str, seq: int) -> int | None:
+    """Where to go on: after `seq`, or the job's last event where it has not as many; None: it has ended and that was all."""
     with service.database.read() as session:
         row = jobs.get(session, id)
-        return row.finished_at is not None and not jobs.events_after(session, id, seq, 1)
+        return None if row.finished_at is not None and seq >= row.last_seq else min(seq, row.last_seq)
 
 
 @router.post(

@@ -39,7 +39,7 @@ from registry.catalogue.listing import (
     update_module,
 )
 from registry.catalogue.outs import module_out, version_out, versions_out
-from registry.catalogue.publish import NetworkVersions, compose_document, publish, read_document
+from registry.catalogue.publish import NetworkVersions, compose_document, publish, read_document, remeasure
 from registry.catalogue.quota import require_quota, shared_blob, used_bytes
 from registry.catalogue.removal import delete_module, delete_version, unyank, yank
 from registry.catalogue.uploads import (
@@ -91,6 +91,7 @@ __all__ = [
     "probes_of",
     "publish",
     "read_document",
+    "remeasure",
     "require_quota",
     "resolve",
     "rollback_alias",

@@ -29,6 +29,7 @@ def sharing(session: Session, digests: Collection[str], limit: int, also: Collec
     """The networks, but for the yanked ones, of which a module has one of these digests, whatever its name.
 
     Args:
+        limit: how many are given, unless `also` has more: then these.
         also: ids of networks to be among them.
     """
     part = aliased(Version)
@@ -36,7 +37,8 @@ def sharing(session: Session, digests: Collection[str], limit: int, also: Collec
     query = select(Version).join(Module).where(Module.kind == "network", Version.yanked_at.is_(None))
     query = query.where(or_(Version.id.in_(made), Version.id.in_(also)))
     found = session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    networks = list(session.scalars(query.order_by(Version.id.desc()).limit(limit)))
+    order = Version.id.in_(also).desc(), Version.id.desc()
+    networks = list(session.scalars(query.order_by(*order).limit(max(limit, len(also)))))
     return Sharing(networks, found - len(networks))
 
 

@@ -125,8 +125,10 @@ def publish(
     if known is not None:
         _refuse_yanked(known)
         if described:
+            changed(module)
             audit.note(session, "describe", name, name, by=by)
         return known, False
+    is_first = session.scalar(select(Version.id).where(Version.module_id == module.id).limit(1)) is None
     module.last_number += 1
     changed(module)
     version = Version(
@@ -144,9 +146,17 @@ def publish(
     recount(session, module)
     audit.note(session, "publish", version.ref, name, by=by, kind=kind, digest=blob.digest)
     _add_edges(session, version, [*parents, *_part_parents(session, parts, parents), *_groups(session, manifest)])
-    if kind == "network" and version.number == 1:
-        set_alias(session, name, DEFAULT, 1, by)
+    if kind == "network" and is_first:  # perhaps not number 1: what was there may be deleted
+        set_alias(session, name, DEFAULT, version.number, by)
     return version, True
+
+
+def remeasure(session: Session, version: Version, metrics: dict[str, Any], by: str | None = None) -> None:
+    """Replace what was measured of a version: a job came to its bytes again, and measured them on other samples."""
+    if version.metrics != metrics:
+        version.metrics = metrics
+        changed(version.module)
+        audit.note(session, "measure", version.ref, version.module.name, by=by)
 
 
 def take_name(session: Session, name: str, kind: Kind) -> Module:

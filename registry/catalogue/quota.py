@@ -10,6 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from graftery.errors import StoreError
 from graftery.spec.names import namespace_of
+from registry.clock import now
 from registry.models import BlobRow, Module, UploadRow, Version
 
 
@@ -31,6 +32,7 @@ def used_bytes(session: Session, namespace: str, without: str | None = None) -> 
     files = files.join(Module, Module.id == Version.module_id).where(_within(Module.name, namespace)).distinct()
     kept = session.scalar(select(func.coalesce(func.sum(files.subquery().c.size_bytes), 0)))
     waiting = select(func.coalesce(func.sum(UploadRow.size_bytes), 0)).where(_within(UploadRow.name, namespace))
+    waiting = waiting.where(UploadRow.expires_at > now())  # one that expired is nobody's any more, collected or not
     announced = session.scalar(waiting.where(UploadRow.id != (without or "")))
     return int(kept or 0) + int(announced or 0)
 

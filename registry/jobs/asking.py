@@ -71,8 +71,11 @@ def submit(
 def _check_names(request: Mapping[str, Any]) -> None:
     """Refuse a caller who may not give the names that a job publishes under: also who retries or cancels another's."""
     caller.check_name(request.get("name"))
-    if "network" in request:
-        caller.check_name(request["network"])
+    for name in (request.get("network"), request.get("generic", {}).get("name")):
+        if name is not None:
+            caller.check_name(name)
+    for cell in request.get("cells", ()):  # a consolidation publishes their networks anew
+        caller.check_name(cell["before"].partition(":")[0])
 
 
 def list_jobs(

@@ -232,3 +232,19 @@ def test_a_poll_asks_once_however_many_jobs_are_watched(service: Service) -> Non
     event.remove(service.database.engine, "before_cursor_execute", listen)
     assert {job: [each.data for each in events] for job, events in found.items()} == {running[3].id: [{"step": 1}]}
     assert asked.count("SELECT") == 2
+
+
+def test_who_resumes_after_what_never_was_goes_on_with_what_comes(
+    server: Server, service: Service, running: Running
+) -> None:
+    """And another listener of the job does not read the table without a pause for it."""
+    reads: list[int] = []
+    read = service.hub._read
+    service.hub._read = lambda job, seq: (reads.append(seq), read(job, seq))[1]  # type: ignore[method-assign]
+    with listening(server, running.id, after=10_000) as ahead, listening(server, running.id) as listener:
+        events = listener.events()
+        next(events), next(events)
+        time.sleep(0.5)
+        running.finish()
+        assert [event["seq"] for event in ahead.events()] == [event["seq"] for event in events] == [3, 4]
+    assert len(reads) < 20

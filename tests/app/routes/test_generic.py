@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from app.deps import Service
 from graftery.spec.manifest import NetworkParts, Preprocessing
 from registry import catalogue, generics, jobs
+from registry.store import Blob
 from tests.support import files
 from tests.support.http import code_of, push, push_samples, push_teacher
 from tests.support.registry import blob_of
@@ -384,3 +385,27 @@ def test_the_certificate_is_over_all_cells(client: TestClient, zoo: dict[str, An
         "identical": 0,
         "different": [],
     }
+
+
+@pytest.mark.usefixtures("zoo")
+def test_a_rejected_cell_is_learned_again_where_more_is_accepted(client: TestClient, service: Service) -> None:
+    asked: dict[str, Any] = {"tasks": ["all-is"]}
+    finish(service, _grow(client, **asked)["cells"][0]["job"], _measured(0.8))
+    assert _grow(client, status=200, **asked)["cells"][0]["action"] == "rejected"
+    assert _grow(client, **asked, accept={"within": 20})["cells"][0]["action"] == "start"
+
+
+@pytest.mark.parametrize("other", ["all.is", "all-is-adapter"])
+def test_cells_that_would_make_the_same_are_refused_before_a_job(
+    client: TestClient, service: Service, other: str
+) -> None:
+    with service.database.transaction() as session:
+        like = catalogue.resolve(session, "all-size")
+        blob = Blob(like.digest, like.blob.size_bytes)
+        catalogue.publish(session, name=other, kind="task", blob=blob, manifest=like.manifest, facts=like.facts)
+    body = {"name": "zoo", "categories": [], "tasks": ["all-is", other]}
+    assert client.post("/v1/generic", json=body).status_code == 201
+    asked = {"category": "dog", "tasks": body["tasks"], "teacher_task": {"all-is": "dog-is", other: "dog-size"}}
+    status, code, found = _refused(client, "/v1/generic/zoo/grow", asked)
+    assert (status, code) == (409, "conflict")
+    assert "would both make zoo-dog-all-is" in found["detail"]

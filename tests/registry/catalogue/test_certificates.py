@@ -101,3 +101,14 @@ def test_it_goes_with_its_network(database: Database, what: str) -> None:
         assert session.get(ReplayRow, (one, job.id)) is None
         assert session.get(ReplayRow, (two, job.id)) is not None
         assert catalogue.still_there(session, [one, two]) == {two}
+
+
+def test_the_networks_that_are_named_are_all_given(database: Database) -> None:
+    with database.transaction() as session:
+        category, other = put(session, "cat", "f"), put(session, "dog", "g")
+        tasks = [put(session, f"is-{number}", str(number), "task") for number in range(6)]
+        named = [put_network(session, f"net-{number}", category, task).id for number, task in enumerate(tasks[:4])]
+        put_network(session, "beside", other, tasks[4])
+        found = catalogue.sharing(session, {tasks[4].digest}, 2, named)
+    assert {network.id for network in found.networks} == {*named}
+    assert found.left_out == 1

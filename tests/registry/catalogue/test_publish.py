@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,47 @@ def test_a_document_is_told_from_a_module_by_its_bytes(tmp_path: Path) -> None:
         path.write_bytes(b'{"format":"graftery.network/1"' + broken)
         with pytest.raises(StoreError, match="cannot be read"):
             catalogue.read_document(path)
+
+
+def test_known_bytes_that_are_described_anew_change_the_name(database: Database) -> None:
+    with database.transaction() as session:
+        put(session, "cat", description="old")
+    before = _updated(database, "cat")
+    with database.transaction() as session:
+        put(session, "cat", description="old")
+    assert _updated(database, "cat") == before
+    with database.transaction() as session:
+        put(session, "cat", description="new")
+    assert _updated(database, "cat") > before
+
+
+def _updated(database: Database, name: str) -> datetime:
+    with database.read() as session:
+        return catalogue.find_module(session, name).updated_at
+
+
+def test_the_first_network_that_is_there_is_the_default(database: Database) -> None:
+    """Its number may be another than 1: what a job retries may have been deleted before."""
+    with database.transaction() as session:
+        task = put(session, "is", "t", "task")
+        put_network(session, "net", put(session, "cat", "f"), task)
+    with database.transaction() as session:
+        catalogue.delete_version(session, "net:1")
+    with database.transaction() as session:
+        for name in ("dog", "cow"):
+            put_network(session, "net", put(session, name, name), task)
+        assert catalogue.resolve(session, "net").ref == "net:2"
+
+
+def test_what_is_measured_again_of_known_bytes(database: Database) -> None:
+    with database.transaction() as session:
+        put(session, "net", metrics={"adapter": None})
+    before = _updated(database, "net")
+    with database.transaction() as session:
+        catalogue.remeasure(session, catalogue.resolve(session, "net"), {"adapter": None})
+    assert _updated(database, "net") == before, "nothing new"
+    with database.transaction() as session:
+        catalogue.remeasure(session, catalogue.resolve(session, "net"), {"adapter": {"accuracy": 0.9}})
+    with database.read() as session:
+        assert catalogue.resolve(session, "net").metrics == {"adapter": {"accuracy": 0.9}}
+    assert _updated(database, "net") > before

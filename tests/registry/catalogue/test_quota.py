@@ -72,3 +72,9 @@ def test_only_bytes_of_the_own_namespace_are_told(database: Database) -> None:
         assert catalogue.shared_blob(session, digest, "team.other") is not None
         assert catalogue.shared_blob(session, digest, "others.cat") is None
         assert catalogue.shared_blob(session, digest, "cat") is None
+
+
+def test_an_upload_that_expired_is_nobodys(database: Database) -> None:
+    with database.transaction() as session:
+        catalogue.begin_upload(session, UploadRequest(name="team.new", size_bytes=100, digest="ab" * 32), 10, -1.0)
+        assert catalogue.used_bytes(session, "team") == 0

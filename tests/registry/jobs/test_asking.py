@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from graftery.errors import Conflict, GrafteryError, NotFound
+from graftery.errors import AccessRefused, Conflict, GrafteryError, NotFound
 from registry import catalogue, jobs
+from registry.access.caller import Caller, acting
 from registry.clock import now
 from registry.db import Database
 from registry.models import Job
@@ -186,3 +187,22 @@ def test_events_after(database: Database) -> None:
         assert [event.seq for event in jobs.events_after(session, job_id, 4)] == [5, 6, 7]
         assert [event.seq for event in jobs.events_after(session, job_id, 1, limit=2)] == [2, 3]
         assert jobs.events_after(session, job_id, 7) == []
+
+
+def test_who_may_not_change_a_cell_does_not_touch_its_consolidation(database: Database) -> None:
+    """The module that learns on is the caller's own; the generic network and a cell are not."""
+    asked = {"name": "a.is", "generic": {"name": "b.zoo"}, "cells": [{"before": "b.net:1"}]}
+    with database.transaction() as session:
+        task = put(session, "a.is", "t", "task")
+        zoo, cell = (
+            jobs.submit(session, kind="consolidate", request={**asked, **mine}, pinned={"task": task.pin}, recipe={}).id
+            for mine in ({"cells": []}, {"generic": {"name": "a.zoo"}})
+        )
+    alice = Caller("alice", "key", frozenset({"transplant", "read"}), ("a",))
+    for job in (zoo, cell):
+        with acting(alice), database.transaction() as session, pytest.raises(AccessRefused):
+            jobs.request_cancel(session, job)
+        with database.transaction() as session:
+            jobs.request_cancel(session, job)
+        with acting(alice), database.transaction() as session, pytest.raises(AccessRefused):
+            jobs.retry(session, job)
