@@ -21,6 +21,7 @@ from graftery.errors import Unavailable
 from serving.gate import RETRY_AFTER_S
 from serving.joint import Job, Took
 from serving.tensors import Array
+from serving.timely import lateness
 
 WATCH_AFTER_S = 0.05
 """Who waits for longer than this is watched: a request whose client has gone is dropped."""
@@ -110,8 +111,11 @@ class Batcher:
         """Jobs that wait or run."""
         return self._requests
 
-    async def ask(self, job: Job, gone: Gone | None = None) -> Done:
+    async def ask(self, job: Job, gone: Gone | None = None, came: float | None = None) -> Done:
         """Have a job run; it is dropped from the queue when the caller is cancelled or its client has gone.
+
+        Args:
+            came: when the request did, by `perf_counter`: its time began then; None: now.
 
         Raises:
             Unavailable: the queue is full; `deadline_exceeded`: it was not run within its time.
@@ -119,7 +123,7 @@ class Batcher:
         """
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         timeout_s, delay_s = job.question.timeout_s, self._delay_s(job.model.name)
-        late_at = now + timeout_s if timeout_s is not None else float("inf")
+        late_at = (now if came is None else came) + timeout_s if timeout_s is not None else float("inf")
         waiting = _Waiting(
             job, len(job.question.x), loop, loop.create_future(), now, now + delay_s, late_at, gone, job.shares
         )
@@ -252,11 +256,7 @@ def _is_over(waiting: _Waiting) -> bool:
 def _lateness(waiting: _Waiting) -> Exception:
     if waiting.dropped:
         return Unavailable("nobody waits for this any more")
-    return Unavailable(
-        f"the request was not run within its timeout of {waiting.job.question.timeout_s:g} s",
-        code="deadline_exceeded",
-        hint="retry later, or allow more time",
-    )
+    return lateness(waiting.job.question.timeout_s)
 
 
 def _settle(outcomes: Sequence[tuple[_Waiting, Any]]) -> None:

@@ -31,7 +31,10 @@ DECODERS = 4
 # Each scan of a progressive JPEG is work over the whole image, however few bytes it has. Encoders make about ten.
 MAX_SCANS = 100
 _decoding = threading.BoundedSemaphore(DECODERS)
-_START_OF_SCAN = b"\xff\xda"
+_START_OF_IMAGE = b"\xff\xd8"
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# Markers that no length follows; in a scan's coded bytes 0xFF is followed by one of them.
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
@@ -103,7 +106,7 @@ def _opened(row: bytes, where: str) -> Image.Image:
     """The image with its header read and nothing decoded."""
     if len(row) > MAX_ENCODED_BYTES:
         raise InferenceRefused(f"{where}: {len(row)} bytes, expected an image of at most {MAX_ENCODED_BYTES}")
-    if row.count(_START_OF_SCAN) > MAX_SCANS:
+    if _scans(row) > MAX_SCANS:
         raise InferenceRefused(f"{where}: expected a JPEG of at most {MAX_SCANS} scans")
     try:
         image = Image.open(io.BytesIO(row), formats=FORMATS)
@@ -116,6 +119,23 @@ def _opened(row: bytes, where: str) -> Image.Image:
             f"{where}: expected an image of at most {MAX_PIXELS} pixels, got {_words((image.width, image.height))}"
         )
     return image
+
+
+def _scans(row: bytes) -> int:
+    """How many scans a JPEG has; 0 of anything else. What follows its end, as in a phone's motion photo, is not looked at."""
+    found, at = 0, 2 if row.startswith(_START_OF_IMAGE) else len(row)
+    while (at := row.find(b"\xff", at)) >= 0 and at + 4 <= len(row):
+        kind = row[at + 1]
+        if kind == _END_OF_IMAGE:
+            break
+        if kind == 0xFF:  # padding
+            at += 1
+        elif kind in _ALONE:
+            at += 2
+        else:
+            found += kind == _START_OF_SCAN
+            at += 2 + int.from_bytes(row[at + 2 : at + 4])
+    return found
 
 
 def _check_request(images: Sequence[Image.Image], where: str) -> None:

@@ -34,6 +34,7 @@ from serving.parts import Part
 from serving.pool import Pool
 from serving.stats import Collector, Statistics
 from serving.tensors import DTYPES, Array
+from serving.timely import in_time
 
 log = structlog.get_logger("graftery.inference")
 
@@ -124,9 +125,11 @@ class Serving:
         came = time.perf_counter()
         nets = self.pool.take(model.parts, model.key)
         if nets is None:
-            async with self._held(model, len(question.x)) as loaded:
+            async with AsyncExitStack() as stack:
+                held = stack.enter_async_context(self._held(model, len(question.x)))
+                loaded = await in_time(held, question.timeout_s)
                 waited_s = time.perf_counter() - came
-                return _answer(model, await self.batcher.ask(Job(model, question, loaded), gone), waited_s)
+                return _answer(model, await self.batcher.ask(Job(model, question, loaded), gone, came), waited_s)
         try:
             return _answer(model, await self.batcher.ask(Job(model, question, nets), gone), 0.0)
         finally:

@@ -191,6 +191,9 @@ class BodyTimeout:
         return timed
 
 
+_BY_THEMSELVES = re.compile(r"/v1/(versions/.+/file|jobs/[^/]+/events)")
+
+
 class HeadAsGet:
     """Answers HEAD with the headers of GET. Files answer it themselves: they need not read what is not sent."""
 
@@ -199,7 +202,7 @@ class HeadAsGet:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ours = scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].startswith("/v2")
-        if not ours or scope["path"].endswith(("/file", "/events")):
+        if not ours or _BY_THEMSELVES.fullmatch(scope["path"]):
             await self.app(scope, receive, send)
             return
 

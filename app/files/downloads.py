@@ -84,7 +84,8 @@ def file_answer(store: Store, file: File, wanted: Wanted, *, only_headers: bool 
     headers = file.headers
     if matches(wanted.if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    part = span(wanted.range, wanted.if_range, headers["ETag"], file.size_bytes)
+    # A range is of a GET: a HEAD tells the whole size (RFC 9110, 14.2).
+    part = None if only_headers else span(wanted.range, wanted.if_range, headers["ETag"], file.size_bytes)
     start, end = part or (0, file.size_bytes)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"

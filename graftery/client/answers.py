@@ -55,7 +55,14 @@ _CODES: dict[type[GrafteryError], str] = {
 }
 _CLASS = {code: cls for cls, codes in _CODES.items() for code in codes.split()}
 _V2_CLASS = {400: InferenceRefused, 404: NotFound, 503: Unavailable}
-_V2_CODE = {401: "unauthenticated", 403: "forbidden", 429: "rate_limited"}
+_V2_CODE = {
+    401: "unauthenticated",
+    403: "forbidden",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+    504: "deadline_exceeded",
+}
 _KNOWN = {"type", "title", "status", "detail", "code", "hint"}
 
 _Model = TypeVar("_Model", bound=BaseModel)

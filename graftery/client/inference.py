@@ -17,6 +17,8 @@ from graftery.spec.names import parse_reference
 
 BATCH = 256
 """Rows of a request: what a service takes by default."""
+REQUEST_BYTES = 32 * 1024 * 1024
+"""Of a request's tensors: half of the body that a service takes by default."""
 
 
 class InferenceVerbs(Verbs):
@@ -34,7 +36,7 @@ class InferenceVerbs(Verbs):
             ref: `name`, `name:3` or `name@alias`.
             x: inputs [N, ...] (NumPy, a CPU tensor, nested lists); a dict by input name where there are several.
             outputs: names of those that are wanted, and that alone are run; by default all. Of a generic network `CATEGORY..TASK`.
-            batch: rows of a request; more rows go in several, all to the version that answered the first.
+            batch: rows of a request; more rows, or rows of more than 32 MiB, go in several, all to the version that answered the first.
         Returns:
             The output [N, ...]; a dict by output name where there are several.
         Raises:
@@ -44,6 +46,7 @@ class InferenceVerbs(Verbs):
         """
         arrays = arrange(x, _inputs(self.metadata(ref), outputs or ()))
         rows = min((len(array) for _, array in arrays.values() if array.ndim), default=0)
+        batch = min(batch, _rows_of(arrays))
         path, answers = _path(ref), []
         for start in range(0, max(rows, 1), batch):
             piece = {name: (datatype, array[start : start + batch]) for name, (datatype, array) in arrays.items()}
@@ -68,6 +71,12 @@ class InferenceVerbs(Verbs):
     def served(self) -> tuple[dict[str, Any], ...]:
         """The networks that can be asked, with their state."""
         return tuple(json_of(self._transport.request("POST", "/v2/repository/index", json={}, repeatable=True)))
+
+
+def _rows_of(arrays: Mapping[str, tuple[str, Array]]) -> int:
+    """How many rows one request may have for the size of its body."""
+    row_bytes = sum(array.nbytes // max(len(array), 1) for _, array in arrays.values() if array.ndim)
+    return max(1, REQUEST_BYTES // max(row_bytes, 1))
 
 
 def _inputs(metadata: Mapping[str, Any], outputs: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ torch is loaded only where a net or a module file is given: there it is loaded a
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from graftery.errors import GrafteryError, SamplesRefused, TraceRefused
+from graftery.errors import GrafteryError, SamplesRefused, TraceRefused, first_line
 from graftery.spec.manifest import OutputMeaning, Preprocessing
 
 if TYPE_CHECKING:
@@ -136,18 +137,24 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
     """The array of a .npy file, or `x` of a .npz file."""
     if path.suffix == ".npz":
         return _read_npz(path)[0]
-    try:
-        array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise SamplesRefused(f"{path} cannot be read: {error}") from error
+    with reading(path):
+        array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise SamplesRefused(f"{path} has several arrays in it", hint="call it .npz")
     return array
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+@contextmanager
+def reading(path: Path, refusal: type[GrafteryError] = SamplesRefused) -> Iterator[None]:
+    """Around what reads an array file: whatever NumPy and its ZIP reader raise of a damaged one is `refusal`."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "x" not in arrays:
-                raise SamplesRefused(f"{path} has no array x", hint=f"it has {', '.join(arrays) or 'none'}")
-            return arrays["x"], arrays.get("y")
-    except (ValueError, OSError) as error:
-        raise SamplesRefused(f"{path} cannot be read: {error}") from error
+        yield
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise refusal(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    with reading(path), np.load(path, allow_pickle=False) as arrays:
+        if "x" not in arrays:
+            raise SamplesRefused(f"{path} has no array x", hint=f"it has {', '.join(arrays) or 'none'}")
+        return arrays["x"], arrays.get("y")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+
+
 class PublishingVerbs(CatalogueVerbs):
     def push(
         self,
@@ -116,13 +119,14 @@ class PublishingVerbs(CatalogueVerbs):
         """Download a version's file; it appears complete and verified, or not at all.
 
         Args:
-            path: a file, or a folder: then the file is NAME-VERSION.safetensors in it (a network's: .json).
+            path: a file, or a folder (one that is there, or is written with a slash at its end): then the file is NAME-VERSION.safetensors
+                in it (a network's: .json).
         Returns:
             Where the file is now. A file that is there already with the same bytes is left as it is.
         """
         version = self.inspect(ref)
         target = Path(path)
-        if target.is_dir():
+        if target.is_dir() or str(path).endswith(_SEPARATORS):  # a Path has lost what says that a folder is meant
             suffix = "json" if version.kind == "network" else "safetensors"
             target /= f"{version.name}-{version.version}.{suffix}"
         if target.is_file() and sha256_of(target) == version.digest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ import httpx
 from graftery import __version__
 from graftery.client.answers import refusal
 from graftery.client.credentials import key_for
-from graftery.errors import ServiceError
+from graftery.errors import GrafteryError, ServiceError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT = httpx.Timeout(connect=10.0, read=120.0, write=120.0, pool=30.0)
@@ -40,7 +41,7 @@ class Transport:
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise ServiceError(f"{self.url!r} is not an address", hint=f"write it like {DEFAULT_URL}")
         key = api_key or os.environ.get("GRAFTERY_API_KEY") or key_for(self.url)
-        headers = {"User-Agent": f"graftery/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        headers = {"User-Agent": f"graftery/{__version__}"} | (_bearer(key) if key else {})
         # A proxy from the environment must not see what goes to this machine itself.
         self._http = httpx.Client(
             base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=parsed.host not in _LOOPBACK
@@ -151,3 +152,15 @@ def _retry_after_s(response: httpx.Response) -> float:
 
 def _cause(error: httpx.TransportError) -> str:
     return str(error) or type(error).__name__
+
+
+def _bearer(key: str) -> dict[str, str]:
+    """A key from a file often ends with a line's end. What is wrong with one is told without it: it must not be in a log."""
+    key = key.strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise GrafteryError(
+            "the API key has characters that no key has",
+            code="request_invalid",
+            hint="look at GRAFTERY_API_KEY: a key is one word of ASCII letters, digits and signs",
+        )
+    return {"Authorization": f"Bearer {key}"}

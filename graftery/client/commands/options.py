@@ -60,7 +60,10 @@ def text_of(value: str | None) -> str | None:
     path = Path(value[1:])
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
-    return path.read_text()
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read as text: {error}") from None
 
 
 def json_of_option(value: str | None, option: str) -> Any:

@@ -69,11 +69,12 @@ def _net(place: str, found: object) -> nn.Module:
 
 def example_of(text: str) -> Tensor:
     """Two rows to trace with: `3x32x32` for random numbers of that shape, or a .npy file with real ones."""
-    import numpy as np
     import torch
 
+    from graftery.client.packing import read_images
+
     if text.endswith(".npy"):
-        return torch.from_numpy(np.load(text, allow_pickle=False)).float()
+        return torch.from_numpy(read_images(Path(text))).float()
     if re.fullmatch(r"\d+(x\d+)*", text) is None:
         raise typer.BadParameter(f"--example is written 3x32x32 (one sample's shape), or is a .npy file, not {text!r}")
     sizes = [int(part) for part in text.split("x")]

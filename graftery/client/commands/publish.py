@@ -135,7 +135,9 @@ def push(
 
 def pull(
     ref: Ref,
-    path: Annotated[Path, typer.Argument(help="A file, or a folder for NAME-VERSION.safetensors.")] = Path(),
+    path: Annotated[
+        str, typer.Argument(help="A file, or a folder for NAME-VERSION.safetensors: FOLDER/ is made.")
+    ] = ".",
     *,
     url: Url = None,
     as_json: Json = False,

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from graftery.client.commands.options import Json, Url, connect, note, say, say_json
-from graftery.client.packing import existing
+from graftery.client.packing import existing, reading
 from graftery.client.tensors import Array
 from graftery.errors import InferenceRefused
 
@@ -84,13 +84,14 @@ def serve(
 
 
 def _read(path: Path) -> Array | dict[str, Array]:
-    try:
+    with reading(path, InferenceRefused):
         if path.suffix == ".json":
             return _arrays(json.loads(path.read_text()))
         found = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise InferenceRefused(f"{path} cannot be read: {error}") from error
-    return found if isinstance(found, np.ndarray) else dict(found)
+        if isinstance(found, np.ndarray):
+            return found
+        with found as arrays:
+            return dict(arrays)
 
 
 def _arrays(document: Any) -> Array | dict[str, Array]:

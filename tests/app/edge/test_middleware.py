@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from registry.settings import Settings
-from tests.support.http import code_of, in_store
+from tests.support import files
+from tests.support.http import code_of, in_store, push
 from tests.support.uvicorn import serving
 
 
@@ -57,6 +58,12 @@ def test_head_has_the_headers_of_get_and_no_body(client: TestClient, path: str) 
     assert head.status_code == got.status_code
     assert head.content == b""
     assert head.headers["content-length"] == got.headers["content-length"]
+
+
+@pytest.mark.parametrize("name", ["events", "file"])
+def test_head_of_a_module_that_is_called_as_what_answers_it_itself(client: TestClient, name: str) -> None:
+    push(client, name, files.file_bytes(files.parts()[0]))
+    assert client.head(f"/v1/modules/{name}").status_code == client.get(f"/v1/modules/{name}").status_code == 200
 
 
 def test_a_chunked_body_is_counted_too(client: TestClient) -> None:

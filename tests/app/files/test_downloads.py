@@ -59,6 +59,8 @@ def test_a_get_leads_to_the_store(client: TestClient) -> None:
 def test_what_needs_no_bytes_is_answered_here(client: TestClient) -> None:
     head = client.head("/v1/versions/cat/file")
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(FILE)))
+    part = client.head("/v1/versions/cat/file", headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.headers["Content-Length"]) == (200, str(len(FILE)))
     assert client.get("/v1/versions/cat/file", headers={"If-None-Match": f'"{DIGEST}"'}).status_code == 304
     outside = client.get("/v1/versions/cat/file", headers={"Range": f"bytes={len(FILE)}-"})
     assert code_of(outside) == "range_invalid"

@@ -131,6 +131,7 @@ def test_pull(version: Make, tmp_path: Path) -> None:
         asked.clear()
         assert client.pull("cat@stable", target) == target
         assert len(asked) == 1
+        assert client.pull("cat@stable", f"{tmp_path}/new/") == tmp_path / "new" / "cat-3.safetensors"
 
 
 def test_transplant_sends_what_was_said_and_no_defaults(job: Make) -> None:
@@ -244,7 +245,11 @@ def test_infer_asks_for_some_outputs_by_the_input_that_they_read() -> None:
         assert client.infer("zoo", [[1, 2, 3]], outputs=["owl..is"]).shape == (1, 1)  # type: ignore[union-attr]
 
 
-def test_infer_sends_many_rows_in_pieces_to_one_version() -> None:
+@pytest.mark.parametrize("few", [{"batch": 2}, {}])
+def test_infer_sends_many_rows_in_pieces_to_one_version(monkeypatch: pytest.MonkeyPatch, few: dict[str, int]) -> None:
+    """Many rows, or rows of many bytes."""
+    if not few:
+        monkeypatch.setattr("graftery.client.inference.REQUEST_BYTES", 2 * 2 * 4 + 1)
     metadata = {"name": "n", "inputs": [{"name": "x0", "datatype": "FP32", "shape": [-1, 2]}], "outputs": []}
 
     def echo(asked: Asked) -> Answer:
@@ -260,7 +265,7 @@ def test_infer_sends_many_rows_in_pieces_to_one_version() -> None:
     }
     x = np.arange(10, dtype="float32").reshape(5, 2)
     with speaking(script) as (client, asked):
-        np.testing.assert_array_equal(client.infer("n@stable", x, batch=2), x)
+        np.testing.assert_array_equal(client.infer("n@stable", x, **few), x)
     assert [each.path for each in asked][1:] == [
         "/v2/models/n@stable/infer",
         "/v2/models/n/versions/3/infer",

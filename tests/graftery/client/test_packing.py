@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from graftery.client.packing import SketchOf, packed, packed_samples
+from graftery.client.packing import SketchOf, packed, packed_samples, read_images
 from graftery.client.transfer import sha256_of
 from graftery.errors import GrafteryError, SamplesRefused, TraceRefused
 
@@ -55,6 +55,13 @@ def test_samples_that_are_refused_here(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(SamplesRefused, match="cannot be read"), packed_samples(tmp_path / "b.npz"):
         pass
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
+    with pytest.raises(SamplesRefused, match="cannot be read"), packed_samples(tmp_path / "cut.npz"):
+        pass
+    for name, data in (("empty.npy", b""), ("cut.npy", b"PK\x03\x04")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(SamplesRefused, match="cannot be read"):
+            read_images(tmp_path / name)
     np.savez(tmp_path / "c.npz", x=np.array([print], dtype=object))
     with pytest.raises(SamplesRefused, match="cannot be read"), packed_samples(tmp_path / "c.npz"):
         pass

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from graftery.client.transport import DEFAULT_URL, Transport, broke
-from graftery.errors import AccessRefused, NotFound, ServiceError, Unavailable
+from graftery.errors import AccessRefused, GrafteryError, NotFound, ServiceError, Unavailable
 from tests.support.scripted import Answer, Asked, Script, as_json, problem, scripted
 
 
@@ -145,3 +145,20 @@ def test_too_many_requests_are_sent_again_when_the_service_says(monkeypatch: pyt
     with scripted({"GET /v1/x": told}) as server, Transport(server.url) as transport:
         assert transport.get("/v1/x").status_code == 200
     assert waited[0] == 7.0
+
+
+def test_a_key_from_a_file_has_a_lines_end() -> None:
+    with (
+        scripted({"GET /health": lambda _: as_json({})}) as server,
+        Transport(server.url, api_key="k1\n") as transport,
+    ):
+        transport.get("/health")
+    assert server.asked[0].headers["Authorization"] == "Bearer k1"
+
+
+@pytest.mark.parametrize("key", ["se cret", "secr\u00e9t", "sec\nret"])
+def test_what_is_no_key_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(GrafteryError) as caught:
+        Transport("http://127.0.0.1:1", api_key=key)
+    assert caught.value.code == "request_invalid"
+    assert key not in str(caught.value) and "GRAFTERY_API_KEY" in str(caught.value)
