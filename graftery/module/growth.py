@@ -25,22 +25,30 @@ _CUTS = {
     "unfold": ("dimension",),
     "diagonal": ("dim1", "dim2"),
 }
+_ALONG = {"cumsum": "dim", "flip": "dims", "index_select": "dim", "roll": "dims", "select": "dim"}
+"""Operators that take from one place along a dimension to another. No number of rows that are tried shows every roll."""
 _ENDS = {"slice": "end", "narrow": "length"}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One step at one batch size: `sizes` are a + b N in a graph that grows as the batch, `fixed` do not change."""
+    """One step at one batch size: `sizes` are a + b N in a graph that grows as the batch, `fixed` and `along` do not change."""
 
     sizes: tuple[int, ...]
     fixed: tuple[Any, ...]
+    along: tuple[int, ...] = ()
 
 
 def measure(operator: Operator, bound: Mapping[str, Any], result: Any) -> Measure:
     """What a step makes, and which of the sizes that it works on it may round."""
     defaults = {"dim2": 1} if operator.name == "diagonal" else {}
     given = {argument.name: bound.get(argument.name, defaults.get(argument.name)) for argument in operator.arguments}
-    return Measure(_sizes(result), _rounded(operator, given))
+    return Measure(_sizes(result), _rounded(operator, given), _along(operator.name, given))
+
+
+def mixes(found: Sequence[Measure]) -> bool:
+    """Whether a step takes from one place to another along a dimension that is, or has in it, the batch."""
+    return any(each.along != found[0].along for each in found)
 
 
 def trouble(batches: Sequence[int], found: Sequence[Measure]) -> str | None:
@@ -74,6 +82,16 @@ def _rounded(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:
     if operator.name.startswith(_WINDOWS):
         return (*(tuple(each.shape[1:]) for each in given.values() if isinstance(each, Tensor)), *_stated(given))
     return ()
+
+
+def _along(name: str, given: Mapping[str, Any]) -> tuple[int, ...]:
+    if name not in _ALONG:
+        return ()
+    shape, dims = given["self"].shape, given[_ALONG[name]]
+    dims = dims if isinstance(dims, list | tuple) else [dims]
+    return tuple(shape[dim] for dim in dims if dim is not None) or (
+        given["self"].numel(),
+    )  # a roll along none is along all
 
 
 def _is_whole(name: str, given: Mapping[str, Any], size: int) -> bool:

@@ -23,7 +23,7 @@ from graftery.module.arguments import INDEXED
 from graftery.module.build import build
 from graftery.module.derivatives import as_outputs
 from graftery.module.graph import Graph
-from graftery.module.growth import Measure, measure, trouble
+from graftery.module.growth import Measure, measure, mixes, trouble
 from graftery.module.ops import DTYPE_NAMES, DTYPES
 from graftery.module.opset import Operator, operators
 from graftery.spec.limits import Limits
@@ -161,9 +161,11 @@ class _Runner(fx.Interpreter):
         """Compare the runs at `BATCHES`, which were the first.
 
         Raises:
-            ShapesRefused: `work_too_large`.
+            ShapesRefused: `work_too_large`; `batch_mixing`.
         """
         for name, found in self._measures.items():
+            if mixes(found[: len(BATCHES)]):
+                raise ShapesRefused(f"{self._place(name)}: works along the batch", code="batch_mixing")
             if what := trouble(BATCHES, found[: len(BATCHES)]):
                 raise _too_large(f"{self._place(name)}: {what}")
 

@@ -23,6 +23,7 @@ from graftery.spec.manifest import Facts, Manifest, TensorSpec
 # Between machines and releases rounding differs; a wrong weight or operator differs by much more.
 PROBE_TOLERANCE = 1e-3
 MIXING_TOLERANCE = 1e-4
+MIXED_ROWS = 5
 _BLOCK = 2**22
 
 
@@ -137,19 +138,20 @@ def _check_probe(file: ModuleFile, x: Tensor) -> None:
 
 
 def _check_batch_and_gradient(file: ModuleFile, x: Tensor) -> None:
-    """Row 0, alone and beside another row: its outputs are the same, and the other row has no part in its gradient."""
-    alone = _outputs(file, x[:1])
-    other = 3 * seeded((1, *x.shape[1:]), 7, x.dtype) + 1
-    both = _twice_backward(file, torch.cat([x[:1], other]))
+    """A row, alone and beside others: its outputs are the same, and another row has no part in the gradient of row 0."""
+    rows = torch.cat([x[:1], 3 * seeded((MIXED_ROWS - 1, *x.shape[1:]), 7, x.dtype) + 1])
+    both = _twice_backward(file, rows[:2])
     values = [*both.y.values(), both.gradient, *both.second]
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise ModuleFileError("an output, its gradient or the gradient of that is not finite", code="gradient_invalid")
-    for name, y in alone.items():
-        if not close(both.y[name][:1], y, MIXING_TOLERANCE):
-            difference = _distance(both.y[name][:1], y)
-            raise ModuleFileError(
-                f"output {name} of a row changes by {difference:.3g} when another row is beside it", code="batch_mixing"
-            )
+    together = _outputs(file, rows)
+    for row in range(MIXED_ROWS):
+        for name, y in _outputs(file, rows[row : row + 1]).items():
+            if not close(together[name][row : row + 1], y, MIXING_TOLERANCE):
+                difference = _distance(together[name][row : row + 1], y)
+                raise ModuleFileError(
+                    f"output {name} of a row changes by {difference:.3g} when others are beside it", code="batch_mixing"
+                )
     if bool(both.gradient[1:].any()):
         raise ModuleFileError("the outputs of a row have a gradient in another row", code="batch_mixing")
 

@@ -442,6 +442,10 @@ VALUES: dict[str, tuple[Write, str]] = {
         ["aten.sub.Tensor", "v2", [INPUT, {"v": "v1"}]],
     ),
     "batch_mixing_by_rolling": mixing(node("aten.roll.default", INPUT, [1], [0])),
+    "batch_mixing_by_rolling_by_two": mixing(node("aten.roll.default", INPUT, [2], [0])),
+    "batch_mixing_by_rolling_far": mixing(node("aten.roll.default", INPUT, [60], [0])),
+    "batch_mixing_by_rolling_all": mixing(node("aten.roll.default", INPUT, [4], [])),
+    "batch_mixing_by_summing_up": mixing(node("aten.cumsum.default", INPUT, 0)),
     "batch_mixing_by_reversing": mixing(node("aten.flip.default", INPUT, [0])),
     "gradient_infinite": of_nodes(
         node("aten.sqrt.default", INPUT),
