@@ -127,6 +127,11 @@ def recipe_of(cell: Cell, kind: Shared, recipe: ConsolidateRecipe) -> Transplant
     objectives = dict(recipe.objectives or OBJECTIVES)
     if not there["samples"] or (sources and "samples" not in sources):
         objectives = {name: weight for name, weight in objectives.items() if name != "direct"}
+    if not objectives:
+        raise RecipeRefused(
+            f"cell {cell.name} has nothing to learn by {list(recipe.objectives or OBJECTIVES)}: it has no labels",
+            hint="name distillation among the objectives, or give the cell samples",
+        )
     same = {"batch", "learning_rate", "precision", "augment", "noise", "inversion", "bank", "steps", "stop"}
     fields = {name: getattr(recipe, name) for name in same}
     whole = TransplantRecipe().model_copy(

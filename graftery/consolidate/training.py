@@ -153,10 +153,11 @@ class Watch:
         return objectives.distillation(output, wanted, self.lesson.semantics, self.lesson.recipe.temperature)
 
     def _constant(self, wanted: Tensor) -> Tensor:
-        """Shaped like the target's outputs: their mean; of logits, those of the mean of their probabilities."""
+        """Shaped like the target's outputs: their means; of logits, those of the mean of their probabilities."""
+        others = [d for d in range(wanted.ndim) if d != 1]
         if self.lesson.semantics in ("regression", "feature"):
-            return wanted.mean().expand_as(wanted)
-        temperature, others = self.lesson.recipe.temperature, [d for d in range(wanted.ndim) if d != 1]
+            return wanted.mean(others, keepdim=True).expand_as(wanted)
+        temperature = self.lesson.recipe.temperature
         soft = wanted / temperature
         share = (torch.sigmoid(soft) if wanted.shape[1] == 1 else soft.softmax(1)).mean(others, keepdim=True)
         logits = torch.logit(share) if wanted.shape[1] == 1 else share.log()

@@ -59,6 +59,11 @@ def complete(
     objectives = _objectives(recipe, labels=used, teacher_task=teacher_task, dense=dense)
     sources = recipe.sources or _sources(objectives, at_hand, dense=dense)
     _check_sources(sources, objectives, at_hand)
+    if recipe.batch < len(sources):
+        raise RecipeRefused(
+            f"a batch of {recipe.batch} has no row for each of the {len(sources)} sources {', '.join(sources)}",
+            hint="make batch larger, or name fewer sources",
+        )
     augment = recipe.augment if image_input else recipe.augment.model_copy(update={"shift": 0, "flip": False})
     adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
     noise = recipe.noise.model_copy(update={"matched": dense if recipe.noise.matched is None else recipe.noise.matched})

@@ -18,10 +18,9 @@ def decide(logits: Tensor) -> Tensor:
 
 
 def confusion(decided: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Counts [L, L]: row is the label, column the decision; pixels with label 255 count for nothing."""
+    """Counts [L, L] of samples: row is the label, column the decision. 255 is a class as any other: pixels are counted by `tallies`."""
     decided, labels = decided.flatten(), labels.flatten().long()
-    known = labels != IGNORED
-    return torch.bincount(labels[known] * classes + decided[known], minlength=classes**2).view(classes, classes)
+    return torch.bincount(labels * classes + decided, minlength=classes**2).view(classes, classes)
 
 
 def classification(logits_nK: Tensor, labels_n: Tensor) -> dict[str, float]:

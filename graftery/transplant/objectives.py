@@ -32,7 +32,11 @@ def direct(logits: Tensor, labels: Tensor, semantics: Semantics) -> Tensor:
     if semantics in ("regression", "feature"):
         return F.mse_loss(logits, labels.to(logits.dtype).view_as(logits))
     if logits.shape[1] > 1:
-        return F.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+        if semantics == "classification":
+            return F.cross_entropy(logits, labels.long())
+        known = labels != IGNORED
+        losses = F.cross_entropy(logits, labels.long(), ignore_index=IGNORED, reduction="sum")
+        return losses / known.sum().clamp_min(1)  # a batch may have no pixel that counts
     known = labels != IGNORED
     losses = F.binary_cross_entropy_with_logits(logits[:, 0], labels.clamp(0, 1).to(logits.dtype), reduction="none")
     return (losses * known).sum() / known.sum().clamp_min(1)
@@ -42,7 +46,8 @@ def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, tempera
     """How far the student's output is from the teacher's.
 
     Math: T^2 KL(p(teacher / T) || p(student / T)), p the softmax over K, or the sigmoid where K = 1; mean over samples
-    and positions. Regression: mean squared error over the variance of the teacher's outputs in the batch.
+    and positions. Regression: mean squared error over the variance of the teacher's outputs in the batch, each output about
+    its own mean.
 
     Args:
         student, teacher: logits of one shape, [N, K, ...].
@@ -55,13 +60,19 @@ def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, tempera
     by the variance make the weight mean the same for every T and unit.
     """
     if semantics in ("regression", "feature"):
-        return F.mse_loss(student, teacher) / teacher.var(correction=0).clamp_min(1e-12)
+        return F.mse_loss(student, teacher) / _spread(teacher).clamp_min(1e-12)
     if student.shape[1] > 1:
         log_s, log_t = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
         return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1).mean()
     soft = torch.sigmoid(teacher / temperature)
     cross = F.binary_cross_entropy_with_logits(student / temperature, soft)
     return temperature**2 * (cross - F.binary_cross_entropy_with_logits(teacher / temperature, soft))
+
+
+def _spread(y: Tensor) -> Tensor:
+    """Variance of outputs [N, K, ...], each of the K about its own mean."""
+    others = [dim for dim in range(y.ndim) if dim != 1]
+    return (y - y.mean(others, keepdim=True)).square().mean()
 
 
 def back_distillation(d_student: Tensor, d_teacher: Tensor) -> Tensor:

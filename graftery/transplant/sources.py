@@ -114,17 +114,19 @@ def from_samples(
 
     def draw(step: int, count: int) -> tuple[Tensor, Tensor | None]:
         rows = torch.multinomial(weights, count, replacement=True, generator=generator(recipe.seed, stream, step))
-        inputs = augment(
-            samples.x[onto(rows, samples.x.device)], recipe.augment, generator(recipe.seed, f"{stream}.augment", step)
-        )
-        if samples.y is None:
-            return onto(inputs, device), None
-        labels = samples.y[rows]
-        if labels.ndim == 3 and inputs.ndim == 4 and labels.shape[1:] == inputs.shape[2:]:
+        inputs = samples.x[onto(rows, samples.x.device)]
+        labels = None if samples.y is None else samples.y[rows]
+        if labels is None or labels.ndim < 3:
+            inputs = augment(inputs, recipe.augment, generator(recipe.seed, f"{stream}.augment", step))
+        elif labels.shape[-2:] == inputs.shape[2:]:
             # The labels of pixels move with their image: the same stream draws the same shifts.
-            same = generator(recipe.seed, f"{stream}.augment", step)
-            labels = augment(labels[:, None], recipe.augment, same)[:, 0]
-        return onto(inputs, device), onto(labels, device)
+            inputs, moved = (
+                augment(each, recipe.augment, generator(recipe.seed, f"{stream}.augment", step))
+                for each in (inputs, labels.reshape(len(labels), -1, *labels.shape[-2:]))
+            )
+            labels = moved.reshape(labels.shape)
+        # Labels of another resolution would have to move by parts of a pixel: their images stay where they are.
+        return onto(inputs, device), None if labels is None else onto(labels, device)
 
     return draw
 

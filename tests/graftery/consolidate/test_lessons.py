@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from graftery.consolidate.cells import Cell, Shared, recipe_of
 from graftery.consolidate.lessons import Lesson, Place
 from graftery.data import SampleSet
+from graftery.errors import RecipeRefused
 from graftery.spec.recipes import ConsolidateRecipe
 from graftery.transplant.nets import Nets
 from tests.support.cells import SHORT, task, taught
@@ -77,3 +79,9 @@ def test_a_cells_recipe_has_what_the_cell_has() -> None:
     assert (full.labels, full.objectives["direct"]) == (4, 0.25)
     assert full.seed != bare.seed or full.seed == recipe_of(taught(), "category", recipe).seed
     assert task().content_digest == taught().task.content_digest
+
+
+def test_a_cell_with_nothing_to_learn_by_is_refused() -> None:
+    """Not taught by what nobody asked for."""
+    with pytest.raises(RecipeRefused, match="nothing to learn by"):
+        recipe_of(taught(), "task", ConsolidateRecipe(objectives={"direct": 1.0}))

@@ -81,6 +81,11 @@ def test_the_default_follows_what_is_at_hand(at_hand: dict[str, Any], objectives
         ({"sources": ["moments"]}, {}, "recipe_invalid"),
         ({"sources": ["crops"]}, {"sketch": True}, "recipe_invalid"),
         ({"sources": ["noise", "noise"]}, {}, "recipe_invalid"),
+        (
+            {"batch": 2, "sources": ["samples", "noise", "unlabelled"]},
+            {"labels": 5, "unlabelled": True},
+            "recipe_invalid",
+        ),
         ({"objectives": {"distillation": 1}}, {"teacher_task": False}, "recipe_invalid"),
         ({"objectives": {"distillation": 0}}, {}, "recipe_invalid"),
         ({"objectives": {"direct": 1}, "sources": ["noise"]}, {"labels": 5}, "recipe_invalid"),

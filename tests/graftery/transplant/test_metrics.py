@@ -90,3 +90,11 @@ def test_classes_that_do_not_occur_are_left_out() -> None:
 def test_an_ignored_pixel_is_no_hit_where_255_is_also_a_class() -> None:
     decided, labels = torch.tensor([[[255, 7]]]), torch.tensor([[[255, 7]]])
     assert metrics.tallies(decided, labels, 300).sum(2).tolist() == [[1, 1, 1]]
+
+
+def test_the_class_255_counts_as_any_other() -> None:
+    logits, labels = torch.zeros(8, 300), torch.tensor([255] * 6 + [0, 0])
+    logits[:, 0] = 1
+    assert metrics.classification(logits, labels)["accuracy"] == 0.25
+    decided = torch.tensor([255, 255, 3, 4])
+    assert metrics.kappa(decided, decided) == 1

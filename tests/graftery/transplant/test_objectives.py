@@ -45,7 +45,21 @@ def test_distillation_of_a_regression_has_no_unit() -> None:
     student, teacher = _logits(3), _logits(3, seed=1)
     one = o.distillation(student, teacher, "regression", 2.0)
     assert torch.allclose(one, o.distillation(1000 * student, 1000 * teacher, "regression", 5.0))
-    assert torch.allclose(one, F.mse_loss(student, teacher) / teacher.var(correction=0))
+    assert torch.allclose(one, F.mse_loss(student, teacher) / teacher.var(0, correction=0).mean())
+
+
+def test_a_constant_explains_nothing_of_a_regression_with_several_outputs() -> None:
+    """However far apart the outputs' means are."""
+    teacher = _logits(3) + torch.tensor([0.0, 50.0, 100.0], dtype=torch.float64)
+    constant = teacher.mean(0, keepdim=True).expand_as(teacher)
+    assert float(o.distillation(constant, teacher, "regression", 2.0)) == pytest.approx(1)
+
+
+def test_255_is_a_class_as_any_other_but_of_pixels() -> None:
+    logits, ids = _logits(300), torch.full((N,), 255)
+    assert torch.allclose(o.direct(logits, ids, "classification"), F.cross_entropy(logits, ids))
+    nothing = o.direct(_logits(300, 2, 2), torch.full((N, 2, 2), 255), "segmentation")
+    assert float(nothing) == 0
 
 
 def test_direct_is_the_task_loss() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from graftery.data import SampleSet
 from graftery.data.noise import noise_images
 from graftery.errors import SamplesRefused
-from graftery.module import ModuleFile
-from graftery.spec.manifest import Semantics
+from graftery.module import ModuleFile, trace
+from graftery.spec.manifest import OutputMeaning, Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import Transplant, compose, transplant
 from tests.support import transplants as t
@@ -102,3 +102,16 @@ def test_an_embedding_has_no_labels_and_is_not_measured_by_any() -> None:
         with pytest.raises(SamplesRefused, match="is a feature"):
             _run(files, 1, **{role: labelled})
     assert _run(files, 1).metrics["adapter"] is None
+
+
+def test_maps_join_a_task_on_vectors_of_as_many_channels() -> None:
+    """The identity stands beside the adapter only where both shapes are the same, also in how many dimensions they have."""
+    torch.manual_seed(0)
+    category = trace(nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU()), torch.randn(2, 1, 8, 8), kind="category")
+    meaning = {"is": OutputMeaning(semantics="classification")}
+    own = trace(nn.Sequential(nn.Flatten(), nn.Linear(128, 1)), torch.randn(2, 8, 4, 4), kind="task", outputs=meaning)
+    shared = trace(nn.Linear(8, 1), torch.randn(2, 8), kind="task", outputs=meaning)
+    samples = SampleSet(torch.randn(12, 1, 8, 8), torch.arange(12) % 2)
+    recipe = TransplantRecipe(steps=2, sources=("noise",))
+    done = transplant(category, shared, teacher_task=own, evaluate_on=samples, recipe=recipe)
+    assert done.metrics["adapter"] is not None and done.metrics["identity"] is None

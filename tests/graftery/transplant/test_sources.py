@@ -64,6 +64,21 @@ def test_labels_of_pixels_move_with_their_image() -> None:
     assert not any(torch.equal(moved, image) for moved, image in zip(x[:20], images, strict=True))
 
 
+def test_maps_of_numbers_move_with_their_image() -> None:
+    images = torch.randn(20, 1, 6, 6)
+    recipe = TransplantRecipe.model_validate({"augment": {"shift": 2, "flip": True}})
+    x, y = from_samples(SampleSet(images, 2 * images), "samples", recipe, CPU, balanced=False)(0, 50)
+    assert y is not None and torch.equal(y, 2 * x)
+
+
+def test_images_whose_labels_cannot_move_stay_where_they_are() -> None:
+    images = torch.randn(20, 1, 6, 6)
+    recipe = TransplantRecipe.model_validate({"augment": {"shift": 2, "flip": True}})
+    coarse = (images[:, 0, ::2, ::2] > 0).long()
+    x, y = from_samples(SampleSet(images, coarse), "samples", recipe, CPU, balanced=False)(0, 50)
+    assert y is not None and torch.equal((x[:, 0, ::2, ::2] > 0).long(), y)
+
+
 def test_labels_stay_with_their_samples() -> None:
     x = torch.arange(30.0)[:, None]
     drawn, y = from_samples(SampleSet(x, torch.arange(30)), "samples", RECIPE, CPU, balanced=True)(3, 100)
