@@ -36,7 +36,7 @@ PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: venv  ## The tests, with real PostgreSQL and Redis (about ten minutes)
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS) $(ARGS)
 
-test-slow: venv  ## The others: kills, clusters, whole trips of jobs, every pair of families (about seven minutes)
+test-slow: venv  ## The others: kills, clusters, whole trips of jobs, several clients at once (about seven minutes)
 	$(PYTEST) -m slow $(PYTEST_ARGS) $(ARGS)
 
 test-pairs: venv  ## Transplants between every ordered pair of net families, on the digits (about 3 minutes)

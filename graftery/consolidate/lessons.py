@@ -6,6 +6,7 @@ what learns.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -123,7 +124,7 @@ class Place:
             held_out: the share of images without labels that are not trained on.
         """
         given: dict[Source, Tensor | None] = {"unlabelled": _pooled(self.unlabelled, others), "inversion": images}
-        sets = {source: _parted(x, held_out) for source, x in given.items() if x is not None}
+        sets = {source: parted(x, held_out) for source, x in given.items() if x is not None}
         learned = {source: x for source, (x, _) in sets.items()}
         looked_at = [self._inputs(x[:WATCHED_IMAGES].to(device)) for _, x in sets.values() if len(x) > 1]
         if "noise" in self.recipe.sources or not looked_at:
@@ -186,8 +187,23 @@ def _pooled(own: Tensor | None, others: Tensor | None) -> Tensor | None:
     return whole[torch.randperm(len(whole), generator=generator(0, "consolidate.pool"))]
 
 
-def _parted(images: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
-    """Images to learn from, and those that are only looked at: none of so few that there would not be two."""
-    count = round(len(images) * held_out)
-    count = count if 2 <= count < len(images) else 0
-    return images[: len(images) - count], images[len(images) - count :]
+def parted(images: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
+    """Images to learn from, and those that are only looked at.
+
+    Which one an image is among is said by its own bytes, so that no cell learns from what another one, or a copy of it in
+    the pool, holds out. Of so few that none would be left to learn from, all are learned from.
+
+    Args:
+        images: [n, ...].
+        held_out: the share that is only looked at, about.
+    """
+    only_looked_at = torch.tensor([_draw(image) < held_out for image in images.cpu()])
+    if bool(only_looked_at.all()):
+        return images, images[:0]
+    return images[~only_looked_at], images[only_looked_at]
+
+
+def _draw(image: Tensor) -> float:
+    """A number in [0, 1) that is the same wherever these bytes are met, and as good as random."""
+    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
+    return int.from_bytes(digest[:6]) / 2**48

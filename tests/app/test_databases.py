@@ -86,6 +86,7 @@ def test_large_numbers(client: TestClient) -> None:
     assert client.get("/v1/jobs/x/events", headers={"Last-Event-ID": str(2**31)}).status_code == 422
 
 
+@pytest.mark.slow
 def test_teachers_come_at_once_from_several_clients(client: TestClient) -> None:
     push_teacher(client, "all", outputs=("is", "size"), channels=6, seed=1)
     for seed, name in enumerate(("dog", "owl"), 2):

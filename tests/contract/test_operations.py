@@ -66,6 +66,7 @@ def _check(guarded: Whole, case: Any) -> None:
     case.validate_response(response, headers=guarded.headers, excluded_checks=excluded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda value: value)
 def test_at_the_boundaries(guarded: Whole, method: str, path: str) -> None:
     operation, known = guarded.api[path][method], guarded.known_at(path)

@@ -51,6 +51,7 @@ async def shake(client: httpx.AsyncClient, stop: asyncio.Event) -> int:
     return turns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["for all", "for one network"])
 def test_a_thousand_clients_while_models_come_and_go(world: World, room: str) -> None:
     with world.database.read() as session:

@@ -25,7 +25,7 @@ from tests.support.processes import ROOT, eventually
 from tests.support.service import Service, serving
 from tests.support.world import images
 
-pytestmark = pytest.mark.trips
+pytestmark = [pytest.mark.trips, pytest.mark.slow]
 QUICK = {"sources": ["noise"], "steps": 10}
 
 

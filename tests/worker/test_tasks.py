@@ -89,6 +89,7 @@ def test_kill_of_the_child_leaves_the_worker_alive(place: Workplace, number: sig
     assert job.attempt == 2 and job.result is not None and job.result["metrics"]["started_at"] >= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_asked_to_end_gives_its_job_back(place: Workplace, number: signal.Signals) -> None:
     job_id = place.submit(**LONG)
@@ -103,6 +104,7 @@ def test_a_worker_that_is_asked_to_end_gives_its_job_back(place: Workplace, numb
     assert place.job(job_id).attempt == 1
 
 
+@pytest.mark.slow
 def test_a_tied_worker_ends_with_its_stdin(place: Workplace) -> None:
     job_id = place.submit(**LONG)
     with worker(place, "--tied") as process:
@@ -130,6 +132,7 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing(place: Workplace) 
     assert place.versions_of("net") == ["net:1"]
 
 
+@pytest.mark.slow
 def test_the_celery_command_line_runs_jobs(place: Workplace) -> None:
     with place.database.transaction() as session:
         job_id = jobs.submit(session, kind="collect", request={}, pinned={}).id
@@ -157,6 +160,7 @@ def test_a_message_wakes_a_worker_at_once(place: Workplace, redis_url: str) -> N
         assert place.comes_to(second, "succeeded", within_s=3)
 
 
+@pytest.mark.slow
 def test_a_worker_that_celery_ends_gives_its_job_back(place: Workplace, redis_url: str) -> None:
     """By remote control: no signal says beforehand that the end comes."""
     settings = place.settings.model_copy(update={"broker_url": redis_url})
@@ -170,6 +174,7 @@ def test_a_worker_that_celery_ends_gives_its_job_back(place: Workplace, redis_ur
     assert (place.job(job_id).state, crashes(place, job_id)) == ("queued", 0)
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_before_its_tables_waits_for_them(place: Workplace, tmp_path: Path) -> None:
     late = tmp_path / "late.db"
     with worker(place, database_url=f"sqlite:///{late}") as process:

@@ -176,6 +176,7 @@ def test_gates_learn_on_together_with_what_joins_them() -> None:
     assert alone.clone.content_digest != found.clone.content_digest
 
 
+@pytest.mark.slow
 def test_noise_stands_for_the_targets_images() -> None:
     local = skills.local(2)
     assert local.y is not None

@@ -63,6 +63,7 @@ def test_the_same_recipe_gives_the_same_bytes() -> None:
     assert other.group.digest != one.group.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("methods", [("RP", "DCC", "IIW"), ("IIW",)])
 def test_a_broken_training_goes_on_to_the_same_bytes(methods: tuple) -> None:
     group = found(DESIGN, methods, X, common=COMMON)
@@ -207,6 +208,7 @@ def test_images_without_labels_leave_the_other_tasks_as_they_are_where_nothing_i
         torch.testing.assert_close(value, both.members["a"].extractor.weights[name])
 
 
+@pytest.mark.slow
 def test_a_broken_training_on_images_alone_goes_on_to_the_same_bytes() -> None:
     group = found(DESIGN, ("RP", "IIW"), X)
     kept: list[Checkpoint] = []

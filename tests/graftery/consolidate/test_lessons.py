@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from graftery.consolidate.cells import Cell, Shared, recipe_of
-from graftery.consolidate.lessons import Lesson, Place
+from graftery.consolidate.lessons import Lesson, Place, parted
 from graftery.data import SampleSet
 from graftery.errors import RecipeRefused
 from graftery.spec.recipes import ConsolidateRecipe
@@ -37,27 +37,49 @@ def test_images_that_are_held_out_are_not_learned_from() -> None:
     images = torch.arange(20.0).view(20, 1, 1, 1).expand(20, 1, 8, 8).contiguous()
     lesson = _lesson(taught(unlabelled=SampleSet(images)), "category", sources=("unlabelled",))
     (held,) = lesson.held_out
-    assert held[:, 0, 0, 0].tolist() == [15, 16, 17, 18, 19]
-    learned = {value for step in range(30) for value in lesson.batches(step).features[:, 0, 0, 0].tolist()}
-    assert learned <= set(range(15))
-    assert len(learned) > 8
+    only_looked_at = set(held[:, 0, 0, 0].tolist())
+    assert 2 <= len(only_looked_at) <= 8, "about a quarter"
+    learned = {value for step in range(60) for value in lesson.batches(step).features[:, 0, 0, 0].tolist()}
+    assert learned == set(range(20)) - only_looked_at
+
+
+def test_what_one_cell_holds_out_no_cell_learns_from() -> None:
+    """Sets that overlap, or have an image twice, as a pool of several cells' images may."""
+    images = torch.randn(60, 1, 8, 8)
+    learned, looked_at = parted(images, 0.25)
+    for other in (images[20:], images.flip(0), torch.cat([images[:30], images])):
+        learned_too, looked_at_too = parted(other, 0.25)
+        assert not _rows(learned) & _rows(looked_at_too) and not _rows(learned_too) & _rows(looked_at)
+        assert _rows(learned_too) | _rows(looked_at_too) == _rows(other)
+
+
+def _rows(images: Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_where_none_would_be_left_all_are_learned_from() -> None:
+    images = torch.randn(60, 1, 8, 8)
+    _, looked_at = parted(images, 0.25)
+    assert len(looked_at) > 1
+    again, nothing = parted(looked_at, 0.25)
+    assert torch.equal(again, looked_at) and len(nothing) == 0
 
 
 def test_images_of_other_cells_are_one_more_source_of_inputs_without_labels() -> None:
     images = torch.arange(40.0).view(40, 1, 1, 1).expand(40, 1, 8, 8).contiguous()
     lesson = _lesson(taught(), "category", images[:20], images[20:], sources=("inversion", "noise"))
     others, own, noise = lesson.held_out
-    assert own[:, 0, 0, 0].tolist() == [15, 16, 17, 18, 19]
+    assert torch.equal(own, parted(images[:20], 0.25)[1])
     assert set(others[:, 0, 0, 0].tolist()) < set(range(20, 40))
     assert len(noise) == 256
     assert lesson.recipe.sources == ("inversion", "noise")
 
 
 def test_noise_is_looked_at_where_it_is_learned_from_or_nothing_else_is_there() -> None:
-    unlabelled = SampleSet(torch.randn(20, 1, 8, 8))
+    unlabelled = SampleSet(torch.randn(60, 1, 8, 8))
     assert len(_lesson(taught(unlabelled=unlabelled), "task", sources=("unlabelled",)).held_out) == 1
     assert len(_lesson(taught(unlabelled=unlabelled), "task", sources=("unlabelled", "noise")).held_out) == 2
-    few = SampleSet(torch.randn(3, 1, 8, 8))
+    few = SampleSet(torch.zeros(3, 1, 8, 8))
     (noise,) = _lesson(taught(unlabelled=few), "task", sources=("unlabelled",)).held_out
     assert len(noise) == 256
 

@@ -138,14 +138,15 @@ def _short(kind: str, recipe: ConsolidateRecipe, **options: Any) -> Consolidated
 @pytest.mark.parametrize("kind", ["task", "category"])
 def test_a_resumed_run_gives_the_bytes_of_an_unbroken_one(kind: str, tmp_path: Path) -> None:
     kept: list[Checkpoint] = []
-    unbroken = _short(kind, SHORT, checkpoint=kept.append, checkpoint_s=0.0)
+    recipe = SHORT.model_copy(update={"seed": 3})  # one with which so few steps make something better
+    unbroken = _short(kind, recipe, checkpoint=kept.append, checkpoint_s=0.0)
     assert not unbroken.unchanged
     assert [c.phase for c in kept].count("inversion") == 6
     for checkpoint in [kept[1], kept[4], *random.Random(1).sample(kept[6:], 3)]:
         checkpoint.save(tmp_path / "checkpoint")
         told: list[Progress] = []
         again = Checkpoint.load(tmp_path / "checkpoint")
-        resumed = _short(kind, SHORT, resume=again, progress=told.append)
+        resumed = _short(kind, recipe, resume=again, progress=told.append)
         assert resumed.module.digest == unbroken.module.digest, (checkpoint.phase, checkpoint.step)
         assert {n: a.digest for n, a in resumed.adapters.items()} == {n: a.digest for n, a in unbroken.adapters.items()}
         assert resumed.reports == unbroken.reports

@@ -129,6 +129,7 @@ def _dense_files() -> Files:
     return f, *(t.task_file(t.dense_task(seed=s), features, "segmentation") for s in (1, 0))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_noise_for_dense_outputs_is_matched_to_the_batch_norms_of_f() -> None:
     matched = _run(_dense_files())
     assert matched.recipe.noise.matched is True
