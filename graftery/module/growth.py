@@ -88,10 +88,9 @@ def _along(name: str, given: Mapping[str, Any]) -> tuple[int, ...]:
     if name not in _ALONG:
         return ()
     shape, dims = given["self"].shape, given[_ALONG[name]]
-    dims = dims if isinstance(dims, list | tuple) else [dims]
-    return tuple(shape[dim] for dim in dims if dim is not None) or (
-        given["self"].numel(),
-    )  # a roll along none is along all
+    if dims is None or (isinstance(dims, list | tuple) and not dims):  # a roll along no dimension is along all of them
+        return (given["self"].numel(),)
+    return tuple(shape[dim] for dim in (dims if isinstance(dims, list | tuple) else [dims]))
 
 
 def _is_whole(name: str, given: Mapping[str, Any], size: int) -> bool:
