@@ -60,6 +60,7 @@ def test_another_seed_deals_other_classes(bench: Bench) -> None:
     assert one != other
 
 
+@pytest.mark.slow
 def test_a_cell_trains_once_and_is_measured_at_every_depth(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a chance to be at chance after one epoch on noise, the networks are measured all the same."""
     monkeypatch.setattr("graftery.compat.members.above", lambda *_: True)

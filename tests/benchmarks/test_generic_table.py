@@ -96,6 +96,7 @@ def _stepwise(row: str) -> list[Cell]:
     return [cell for cell in cells([0], COUNT) if cell.row == row]
 
 
+@pytest.mark.slow
 def test_fine_tuning_moves_the_shared_module_under_the_others(bench: Bench) -> None:
     for row in (SEQUENTIAL_ALL, SEQUENTIAL_FEW):
         last = bench.measure(_stepwise(row)[-1])

@@ -38,6 +38,7 @@ def test_a_transplant_in_a_notebook() -> None:
     assert float(accuracies[0][1]) > 0.8
 
 
+@pytest.mark.slow
 def test_the_quickstart(service: Service) -> None:
     out = run("examples.quickstart", GRAFTERY_URL=service.url)
     for text in ("job succeeded", "adapter", "identity", "teacher", "is it an 8? ['"):

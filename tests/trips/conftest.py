@@ -10,7 +10,7 @@ from tests.support import servers
 from tests.support.service import Service, serving
 
 
-@pytest.fixture(scope="session", params=["embedded", "production"])
+@pytest.fixture(scope="session", params=[pytest.param("embedded", marks=pytest.mark.slow), "production"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service: API, inference and one worker."""
     home = tmp_path_factory.mktemp(f"home-{request.param}")

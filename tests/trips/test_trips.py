@@ -169,6 +169,7 @@ def test_cancel(populated: Client) -> None:
         populated.inspect("long")
 
 
+@pytest.mark.slow
 def test_one_category_under_two_tasks(service: Service, client: Client, images: Tensor) -> None:
     """Asked for at once: both jobs done, both networks answer."""
     client.push_teacher("all", teacher(("is", "size"), seed=1), cut=CUT)
