@@ -133,6 +133,8 @@ def _broadcast(channels: Channels, node: Node, flows: list[Flow | None], shapes:
             else pinned(channels, node)
         )
     first = known[0]
+    if any(flow.dim != first.dim for flow in known):
+        return pinned(channels, node)  # an outer product: a flow has one dimension of channels
     for flow, shape in zip(flows, shapes, strict=True):
         if flow is first or shape[first.dim] == 1:
             continue

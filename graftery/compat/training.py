@@ -241,14 +241,14 @@ def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor 
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
     """Batch norms use the batch's statistics, and keep their running ones: turned images are not what the net will see."""
     norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
+    before = [norm.track_running_stats for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.track_running_stats = tracked
 
 
 def _sgd(parameters: Mapping[str, Tensor], recipe: CompatRecipe) -> torch.optim.SGD:

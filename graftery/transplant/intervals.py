@@ -83,7 +83,12 @@ def _auc(weights_Rn: Tensor, scores_n: Tensor, positive_n: Tensor) -> Tensor:
 
 def _segmentation(weights_Rn: Tensor, tallies_n3L: Tensor, _: Tensor) -> dict[str, Tensor]:
     summed_R3L = (weights_Rn.double() @ tallies_n3L.double().flatten(1)).view(-1, *tallies_n3L.shape[1:])
-    return metrics.overlaps(*summed_R3L.unbind(1))
+    found = metrics.overlaps(*summed_R3L.unbind(1))
+    if (
+        tallies_n3L.shape[2] == 2
+    ):  # Without a pixel of the class, in labels and decisions, there is nothing that overlaps.
+        found["iou"] = found["iou"].where(summed_R3L[:, 1:, 1].sum(1) > 0, torch.nan)
+    return found
 
 
 def _regression(weights_Rn: Tensor, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -94,4 +99,6 @@ def _regression(weights_Rn: Tensor, outputs: Tensor, labels: Tensor) -> dict[str
     per_sample_n3 = torch.stack([error_nD.square().mean(1), error_nD.abs().mean(1), labels_nD.square().mean(1)], 1)
     mse_R, mae_R, square_R = (weights_Rn @ per_sample_n3).unbind(1)
     variance_R = square_R - (weights_Rn @ labels_nD).square().mean(1)
-    return {"mse": mse_R, "mae": mae_R, "r2": 1 - mse_R / variance_R.clamp_min(1e-12)}
+    varied_R = variance_R > 1e-12 * labels_nD.square().mean()  # else one sample, drawn again and again
+    r2_R = (1 - mse_R / variance_R.clamp_min(1e-12)).where(varied_R, torch.nan)
+    return {"mse": mse_R, "mae": mae_R, "r2": r2_R}

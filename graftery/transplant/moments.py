@@ -65,14 +65,19 @@ def sketch_of(features: Tensor) -> dict[str, Tensor]:
 def gaussian_features(tensors: Mapping[str, Tensor], count: int, directions: int, generator: torch.Generator) -> Tensor:
     """Gaussian features [count, ...] with the sketch's mean and covariance, within its extremes.
 
+    Args:
+        directions: principal directions that are drawn from; what the others have of a channel's variance is drawn for each element.
+
     Raises:
         RecipeRefused: the sketch lacks a tensor.
     """
     try:
-        mean, scaled = tensors["sketch.mean"], tensors["sketch.directions"][:directions]
+        mean, stored = tensors["sketch.mean"], tensors["sketch.directions"]
         residual, low, high = (as_channels(tensors[f"sketch.{name}"], mean) for name in ("residual", "low", "high"))
     except KeyError as error:
         raise RecipeRefused(f"the category's sketch lacks {error}") from error
+    scaled, left = stored[:directions], stored[directions:].square().sum(0)
+    residual = (residual.square() + as_channels(left[None].mean(_over_channels(left[None])), mean)).sqrt()
     weights = torch.randn((count, len(scaled)), generator=generator).to(mean)
     spread = (weights @ scaled.flatten(1)).view(count, *mean.shape)
     rest = residual * torch.randn((count, *mean.shape), generator=generator).to(mean)

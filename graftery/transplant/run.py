@@ -179,7 +179,7 @@ class _Run:
         return lie_as(adapter, self.example)
 
     def _held_out(self, batches: Batches) -> Tensor:
-        """Features that no step trains on: half of the sources' own, drawn anew, half of noise."""
+        """Half of the sources' own, drawn anew, half of noise. Of images that are given or were made once, new views: they were learned from."""
         drawn = replace(batches, size=AGREEMENT_IMAGES)(HELD_OUT_STEP).features
         noise = self._noise_features(AGREEMENT_IMAGES, "choice")
         # Crops may be smaller than noise's maps.

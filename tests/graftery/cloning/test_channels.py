@@ -59,6 +59,23 @@ def test_what_no_rule_knows_pins_what_reaches_it() -> None:
     assert _sizes(_file(_Odd(), torch.randn(2, 6))) == []
 
 
+class _Outer(nn.Module):
+    """Two layers whose channels lie across each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.last = nn.Linear(6, 5), nn.Linear(6, 4), nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = self.left(x).relu()[:, :, None] * self.right(x).relu()[:, None, :]
+        logits: Tensor = self.last(product.flatten(1))
+        return logits
+
+
+def test_an_outer_product_pins_both_of_its_sides() -> None:
+    assert _sizes(_file(_Outer(), torch.randn(2, 6))) == []
+
+
 class _Shared(nn.Module):
     """One layer that is used twice: its channels go with those of both places."""
 

@@ -102,6 +102,22 @@ def test_turned_images_leave_the_running_statistics_alone() -> None:
         torch.testing.assert_close(value, theirs[name])
 
 
+def test_turned_images_are_not_counted_by_statistics_that_average_all_batches() -> None:
+    class Averaging(Net):
+        def __init__(self, logits: int) -> None:
+            super().__init__(logits)
+            for part in self.modules():
+                if isinstance(part, torch.nn.BatchNorm2d):
+                    part.momentum = None
+
+    recipe = QUICK.model_copy(update={"rotation_weight": 0.0, "common_weight": 0.0})
+    design = Design(Averaging, "lower")
+    plain = train([_few("a", A, design)], found(design, (), X), recipe)
+    beside = train([_few("a", A, design)], found(design, ("RP", "DCC"), X, common=COMMON), recipe)
+    for name, value in plain.members["a"].net.weights.items():
+        torch.testing.assert_close(value, beside.members["a"].net.weights[name])
+
+
 def test_architectures_differ_where_features_have_one_shape() -> None:
     class Deeper(Net):
         def __init__(self, logits: int) -> None:

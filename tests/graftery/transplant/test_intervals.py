@@ -102,6 +102,22 @@ def test_resamples_of_one_class_have_no_auc_and_spoil_no_interval() -> None:
     assert intervals({"auc": torch.full((4,), torch.nan, dtype=torch.float64)}) == {}
 
 
+def test_resamples_without_the_class_have_no_overlap_and_spoil_no_interval() -> None:
+    labels = torch.zeros(3, 2, 2, dtype=torch.long)
+    labels[0, 0, 0] = 1
+    values = resampled(metrics.tallies(labels, labels, 2), labels, "segmentation", 0)
+    assert bool(values["iou"].isnan().any())
+    assert intervals(values)["iou"] == [1.0, 1.0]
+
+
+def test_resamples_of_one_value_have_no_r2_and_spoil_no_interval() -> None:
+    labels = torch.tensor([[1.0], [2.0], [4.0]])
+    values = resampled(labels + 0.1, labels, "regression", 0)
+    assert bool(values["r2"].isnan().any())
+    low, high = intervals(values)["r2"]
+    assert 0.9 < low <= high < 1
+
+
 @pytest.mark.parametrize(("semantics", "classes"), [("classification", 1), ("classification", 10)])
 def test_ten_thousand_samples_take_well_under_a_second(semantics: Semantics, classes: int) -> None:
     logits, labels = _classified(10_000, classes)
