@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
+from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
 from benchmarks.transplant.worlds.learning import multiplies_bfloat16
 from graftery.compat import Design, Matrix, Task, found, recombine, train
@@ -32,6 +33,7 @@ class Bench:
         nets: folder; a network that is there is not trained again.
         per_class, recipe: of the protocol, unless it is to be quick.
         progress: of a training.
+        judged: the split that figures are of.
     """
 
     world: Cifar10
@@ -39,6 +41,7 @@ class Bench:
     per_class: int = PER_CLASS
     recipe: CompatRecipe = RECIPE
     progress: Callable[[Progress], None] | None = None
+    judged: Split = "test"
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """The cell's matrices, own accuracies and seconds of training."""
@@ -71,11 +74,11 @@ class Bench:
         for index in range(setting.tasks):
             classes = [*common, *rest[index * setting.own :][: setting.own]]
             train_set = self._samples("train", classes, index, setting.tasks)
-            test = self._samples("test", classes, 0, 1)
+            test = self._samples(self.judged, classes, 0, 1)
             made.append(Task(f"task{index}", tuple(CLASSES[c] for c in classes), train_set, design, test))
         return made
 
-    def _samples(self, split: str, classes: list[int], share: int, shares: int) -> SampleSet:
+    def _samples(self, split: Split, classes: list[int], share: int, shares: int) -> SampleSet:
         """Of each class, the `share`-th of as many parts."""
         x, y = self.world.images_of(split)
         rows, labels = [], []

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.cells import Cells
+from benchmarks.compat import study
 from benchmarks.compat.measuring import Bench
 from benchmarks.compat.protocol import METHODS, RECIPE, SETTINGS, Cell, cells
 from benchmarks.compat.report import page, write
-from benchmarks.transplant.worlds.cifar10 import Cifar10
+from benchmarks.transplant.worlds.cifar10 import CLASSES, Cifar10, normalised
 
 
 class Images(Cifar10):
@@ -83,6 +84,30 @@ def _filled(path: Path) -> Cells:
         for rise, method in enumerate(METHODS):
             kept.put(f"{method.name}/{seed}", _cell(method.name, seed, 12.0 * rise + seed, 0.6 - 0.005 * rise))
     return kept
+
+
+def test_a_study_is_judged_on_validation_images_and_trains_nets_of_its_own(bench: Bench) -> None:
+    first, heavier, *_, common = study.VARIANTS
+    seen = first.recipe(bench), heavier.recipe(bench)
+    assert {each.judged for each in seen} == {"validation"}
+    assert len({each.nets for each in (bench, *seen)}) == 3
+    assert seen[1].recipe.common_weight == 3
+    assert not {trial.seed for trial in study.trials()} & {cell.seed for cell in cells()}
+    tasks = seen[0].tasks(common.setting, "middle", 100)
+    assert len(set(tasks[0].classes)) == 10
+    assert tasks[0].test is not None
+    images, classes = bench.world.images_of("validation")
+    wanted = normalised(images[classes == CLASSES.index(tasks[0].classes[0])])
+    assert torch.equal(tasks[0].test.x[: len(wanted)], wanted)
+
+
+def test_the_page_of_a_study(tmp_path: Path) -> None:
+    kept = Cells(tmp_path / "a.json", study.COMMAND, RECIPE)
+    for trial in study.trials((100,)):
+        kept.put(trial.key, {**trial.where, "recombined": 50.0, "restated": 60.0, "own": 0.7, "seconds": 1.0})
+    text = study.page(list(kept), kept.facts, 6)
+    assert "| all ten classes common | **50.0** | (60.0) | 70.0 | 1 | 1 |" in text
+    assert "6 cells of the protocol are not measured yet" in text
 
 
 def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> None:
