@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
@@ -53,7 +54,7 @@ class Bench:
         heads = {name: made[name] for name, (_, made) in parts.items()}
         tests = {task.name: task.test for task in tasks if task.test is not None}
         plain = recombine(extractors, heads, tests, force=True)
-        images = {task.name: task.train.x[:RESTATED] for task in tasks}
+        images = {task.name: restated_on(task.train.x, cell.seed) for task in tasks}
         restated = recombine(extractors, heads, tests, statistics=images, force=True)
         return {
             **_figures(plain),
@@ -128,6 +129,11 @@ class Bench:
         for kept in folder.glob("checkpoint-*"):
             kept.unlink()
         return nets
+
+
+def restated_on(x: Tensor, seed: int) -> Tensor:
+    """Of a task's training images, which lie class by class, those that batch norms are re-estimated on: of all classes."""
+    return x[torch.randperm(len(x), generator=generator(seed, "benchmark.compat.restated"))[:RESTATED]]
 
 
 def quick(bench: Bench) -> Bench:

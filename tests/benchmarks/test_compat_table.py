@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.cells import Cells
 from benchmarks.compat import study
-from benchmarks.compat.measuring import Bench
+from benchmarks.compat.measuring import Bench, restated_on
 from benchmarks.compat.protocol import METHODS, RECIPE, SETTINGS, Cell, cells
 from benchmarks.compat.report import page, write
 from benchmarks.transplant.worlds.cifar10 import CLASSES, Cifar10, normalised
@@ -54,6 +54,14 @@ def test_tasks_share_the_common_classes_and_no_image(bench: Bench, setting: Any)
     assert all(len(task.classes) == setting.common + setting.own for task in tasks)
     rows = torch.cat([task.train.x for task in tasks]).flatten(1)
     assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+def test_batch_norms_are_restated_on_images_of_all_classes() -> None:
+    x = torch.arange(7).repeat_interleave(1000)[:, None]
+    drawn = restated_on(x, 1)
+    assert len(drawn) == 2000
+    assert torch.equal(drawn, restated_on(x, 1))
+    assert min(torch.bincount(drawn[:, 0])) > 200
 
 
 def test_another_seed_deals_other_classes(bench: Bench) -> None:
