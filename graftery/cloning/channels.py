@@ -10,6 +10,7 @@ Source: structured pruning by dependency; ours for op graphs (docs/methods/cloni
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,6 +68,7 @@ class Channels:
     weight_shapes: Mapping[str, tuple[int, ...]]
     flows: dict[str, Flow] = field(default_factory=dict)
     uses: dict[tuple[str, int], Use] = field(default_factory=dict)
+    _followed: Counter[tuple[str, int]] = field(default_factory=Counter)
     counts: list[Count] = field(default_factory=list)
     _parent: list[int] = field(default_factory=list)
     _layer: list[int] = field(default_factory=list)
@@ -88,6 +90,7 @@ class Channels:
             flow = RULES.get(node.op, pinned)(found, node)
             if flow is not None:
                 found.flows[node.id] = flow
+        found._pin_half_followed(file)
         return found
 
     def fresh(self, dim: int, size: int) -> Flow:
@@ -110,11 +113,19 @@ class Channels:
 
     def use(self, weight: str, dim: int, atoms: Atoms, place: Place) -> None:
         """A weight lies along atoms; one that several nodes use lies along all of theirs."""
+        self._followed[weight, dim] += 1
         known = self.uses.get((weight, dim))
         if known is None:
             self.uses[weight, dim] = Use(weight, dim, atoms, place)
         else:
             self.join(known.atoms, atoms)
+
+    def _pin_half_followed(self, file: ModuleFile) -> None:
+        """A weight that is read in several places, and followed in some of them only, stays as it is: the others need all of it."""
+        read = Counter(weight for node in file.graph.nodes for weight in node.weights())
+        for (weight, dim), use in self.uses.items():
+            if self._followed[weight, dim] < read[weight]:
+                self._pinned.update(use.atoms)
 
     def count(self, node: str, path: tuple[int, ...], atoms: Atoms) -> None:
         """A number in the graph is how many of these atoms there are."""
@@ -141,6 +152,16 @@ class Channels:
                 seen[root] = layer
                 layers.setdefault(layer, []).append(root)
         return layers
+
+    def never_empty(self, roots: Sequence[int]) -> list[frozenset[int]]:
+        """Sets of these units of which one each has to stay: those of a layer all of whose channels may go.
+
+        Layers whose units are joined are one for `units`; here two that lie side by side along a third are two.
+        """
+        may, layers = set(roots), dict[int, set[int]]()
+        for atom, layer in enumerate(self._layer):
+            layers.setdefault(layer, set()).add(self.root(atom))
+        return list(dict.fromkeys(frozenset(layer) for layer in layers.values() if layer <= may))
 
     def index(self, atoms: Atoms, gone: frozenset[int]) -> Tensor:
         """Positions of what stays when the units with these roots go."""

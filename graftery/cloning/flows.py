@@ -152,9 +152,10 @@ def _single(flows: list[Flow | None], shapes: list[tuple[int, ...]]) -> bool:
 def _reduced(channels: Channels, node: Node) -> Flow | None:
     """A mean, sum or extreme over dimensions that are not the channels'."""
     given, flow = arguments(node), flow_of(channels, first(node))
-    rank, named = len(shape_of(channels, first(node))), given.get("dim")
+    named = given.get("dim")
     if flow is None or named is None or named == []:
         return pinned(channels, node)
+    rank = len(shape_of(channels, first(node)))
     over = {dim % rank for dim in (named if isinstance(named, list) else [named])}
     if flow.dim in over:
         return pinned(channels, node)
@@ -162,23 +163,29 @@ def _reduced(channels: Channels, node: Node) -> Flow | None:
 
 
 def _transposed(channels: Channels, node: Node) -> Flow | None:
-    flow, rank = flow_of(channels, first(node)), len(shape_of(channels, first(node)))
+    flow = flow_of(channels, first(node))
     if flow is None:
         return None
+    rank = len(shape_of(channels, first(node)))
     a, b = (dim % rank for dim in node.args[1:3])
     return moved(flow, {a: b, b: a}.get(flow.dim, flow.dim))
 
 
 def _permuted(channels: Channels, node: Node) -> Flow | None:
-    flow, rank = flow_of(channels, first(node)), len(shape_of(channels, first(node)))
-    return None if flow is None else moved(flow, [dim % rank for dim in node.args[1]].index(flow.dim))
+    flow = flow_of(channels, first(node))
+    if flow is None:
+        return None
+    rank = len(shape_of(channels, first(node)))
+    return moved(flow, [dim % rank for dim in node.args[1]].index(flow.dim))
 
 
 def _flattened(channels: Channels, node: Node) -> Flow | None:
     given, flow = arguments(node), flow_of(channels, first(node))
+    if flow is None:
+        return None
     shape = shape_of(channels, first(node))
     start, end = given.get("start_dim", 0) % len(shape), given.get("end_dim", -1) % len(shape)
-    return None if flow is None else _merged(flow, shape, start, end)
+    return _merged(flow, shape, start, end)
 
 
 def _merged(flow: Flow, shape: tuple[int, ...], start: int, end: int) -> Flow:
@@ -194,10 +201,12 @@ def _merged(flow: Flow, shape: tuple[int, ...], start: int, end: int) -> Flow:
 
 def _reshaped(channels: Channels, node: Node) -> Flow | None:
     """A view that only flattens all from some dimension on; others are not looked into."""
-    flow, shape = flow_of(channels, first(node)), shape_of(channels, first(node))
-    made, sizes = channels.shapes[node.id], node.args[1]
+    flow = flow_of(channels, first(node))
+    if flow is None:
+        return pinned(channels, node)
+    shape, made, sizes = shape_of(channels, first(node)), channels.shapes[node.id], node.args[1]
     start = len(made) - 1
-    if flow is None or flow.dim < start or len(made) > len(shape) or made[:start] != shape[:start]:
+    if flow.dim < start or len(made) > len(shape) or made[:start] != shape[:start]:
         return pinned(channels, node)
     merged = _merged(flow, shape, start, len(shape) - 1)
     if sizes[start] != -1:
@@ -230,8 +239,10 @@ def _concatenated(channels: Channels, node: Node) -> Flow | None:
 def _cut_elsewhere(channels: Channels, node: Node) -> Flow | None:
     """A slice along another dimension than the channels'."""
     given, flow = arguments(node), flow_of(channels, first(node))
+    if flow is None:
+        return None
     rank = len(shape_of(channels, first(node)))
-    return flow if flow is None or given.get("dim", 0) % rank != flow.dim else pinned(channels, node)
+    return flow if given.get("dim", 0) % rank != flow.dim else pinned(channels, node)
 
 
 def _selected(channels: Channels, node: Node) -> Flow | None:

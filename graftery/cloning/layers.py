@@ -54,7 +54,12 @@ def convolution(channels: Channels, node: Node) -> Flow | None:
 def linear(channels: Channels, node: Node) -> Flow | None:
     given = arguments(node)
     weight, bias = weight_of(given["weight"]), weight_of(given.get("bias"))
-    if weight is None or len(channels.weight_shapes[weight]) != 2 or (given.get("bias") is not None and bias is None):
+    if (
+        weight is None
+        or len(channels.weight_shapes[weight]) != 2
+        or (given.get("bias") is not None and bias is None)
+        or weight_of(given["input"]) is not None
+    ):
         return pinned(channels, node)
     flow, last = flow_of(channels, given["input"]), len(shape_of(channels, given["input"])) - 1
     if flow is not None and flow.dim != last:

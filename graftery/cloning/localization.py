@@ -61,6 +61,7 @@ class Gates:
         roots: of the units.
         layers: positions of each layer's units among them.
         keep: how many of each layer stay.
+        needed: positions of units of which one each stays, whatever its score; by layer.
     """
 
     source: ModuleFile
@@ -68,6 +69,7 @@ class Gates:
     roots: tuple[int, ...]
     layers: tuple[Tensor, ...]
     keep: tuple[int, ...]
+    needed: tuple[tuple[Tensor, ...], ...]
 
     @classmethod
     def of(cls, source: ModuleFile, share: float) -> Gates:
@@ -88,16 +90,24 @@ class Gates:
         roots = [root for layer in layers for root in layer]
         at = {root: index for index, root in enumerate(roots)}
         places = tuple(torch.tensor([at[root] for root in layer]) for layer in layers)
+        needed = tuple(
+            tuple(torch.tensor(sorted(at[root] for root in some)) for some in channels.never_empty(layer))
+            for layer in layers
+        )
         # A share such as .25 of 4 is 1, whatever its last bit says.
-        keep = tuple(max(1, math.ceil(share * len(layer) - 1e-9)) for layer in layers)
-        return cls(source, channels, tuple(roots), places, keep)
+        keep = tuple(
+            max(1, len(some), math.ceil(share * len(layer) - 1e-9)) for layer, some in zip(layers, needed, strict=True)
+        )
+        return cls(source, channels, tuple(roots), places, keep, needed)
 
     def hard(self, scores: Tensor) -> Tensor:
         """1 for the best of each layer, else 0; [U]. The gradient goes straight through to the scores."""
-        chosen = torch.zeros_like(scores)
+        chosen, ranks = torch.zeros_like(scores), scores.detach().clone()
+        for some in (each.to(scores.device) for needed in self.needed for each in needed):
+            ranks[some[ranks[some].argmax()]] = torch.inf
         for places, keep in zip(self.layers, self.keep, strict=True):
             at = places.to(scores.device)
-            chosen[at[scores.detach()[at].topk(keep).indices]] = 1.0
+            chosen[at[ranks[at].topk(keep).indices]] = 1.0
         return chosen + scores - scores.detach()
 
     def weights(self, gates: Tensor) -> dict[str, Tensor]:
