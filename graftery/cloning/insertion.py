@@ -136,10 +136,10 @@ class Extension(nn.Module):
 
         Args:
             weights: instead of the clone's own, by the names of its buffers; its batch norms then stand on the batch.
-            mask: [N, D'], which the clone's last features are multiplied by.
+            mask: [N, D'] or [D'], which the clone's last features are multiplied by.
         """
-        given, inside = self.adapter(z), weights or self.own
-        if inside:  # run step by step, a net of two outputs gives them as a tuple
+        given, inside = self.adapter(z), self.own if weights is None else weights
+        if inside or weights is not None:  # run step by step, a net of two outputs gives them as a tuple
             _, features = on_batch(self.net, given, inside)
         else:
             features = self.net(given)["features"]

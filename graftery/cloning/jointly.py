@@ -16,7 +16,7 @@ from graftery.cloning.insertion import Extension, Seen, class_loss, insertion_ad
 from graftery.cloning.local import Balanced, Local
 from graftery.cloning.localization import Gates, Wanted
 from graftery.cloning.positions import above
-from graftery.cloning.slicing import masked
+from graftery.cloning.slicing import end_weights, masked
 from graftery.cloning.stages import Stages
 from graftery.learning.pace import Pace
 from graftery.module.build import buffer_names
@@ -47,13 +47,15 @@ def joint_scores(
     # One rate for all: scores in units in which localization's own rate is this one.
     unit = recipe.localization_learning_rate / recipe.learning_rate
     learned = {"scores": (scores / unit).requires_grad_(), **made.learned}
+    last = end_weights(behind)[0]
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("joint", step).to(device)
         hard = gates.hard(unit * learned["scores"])
         shut = masked(gates.channels, moved, gates.roots, hard)
-        given = {names[name]: weight for name, weight in shut.items() if name in names}
-        new, features = made(seen.z[rows], seen.last[rows], given)
+        given = {names[name]: weight for name, weight in shut.items() if name in names and name != last}
+        # Not the last weight: the last features themselves are shut, for the rows u that are added to it, too.
+        new, features = made(seen.z[rows], seen.last[rows], given, _open_features(gates, last, hard))
         losses = {
             "classes": class_loss(seen.old[rows], new[:, wanted.classes], seen.y[rows]),
             "features": recipe.feature_weight * mismatch(features, seen.features[rows]),
@@ -65,3 +67,12 @@ def joint_scores(
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     stages.learn("joint", learned, terms, Pace(recipe.steps, recipe.learning_rate), optimiser)
     return unit * learned["scores"].detach()
+
+
+def _open_features(gates: Gates, last: str, hard: Tensor) -> Tensor:
+    """[D] The gate of each of the source's last features; 1 for those that always stay."""
+    use = gates.channels.uses.get((last, 1))
+    if use is None:
+        return hard.new_ones(gates.channels.weight_shapes[last][1])
+    at = gates.channels.positions(use, gates.roots).to(hard.device)
+    return torch.cat([hard, hard.new_ones(1)])[at]

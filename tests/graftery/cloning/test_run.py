@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from graftery.cloning import Cloned, attach, clone, detach
+from graftery.cloning import Cloned, attach, clone, detach, jointly
+from graftery.cloning.insertion import Extension
 from graftery.cloning.local import effective
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused
@@ -177,6 +178,21 @@ def test_gates_learn_on_together_with_what_joins_them() -> None:
 
 
 @pytest.mark.slow
+def test_in_the_joint_form_what_is_learned_for_shut_features_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Extension] = []
+
+    class Kept(Extension):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(jointly, "Extension", Kept)
+    never = QUICK.model_copy(update={"joint": True, "localization_learning_rate": 1e-12, "weight_decay": 0.0})
+    _run(never)  # gates stay as they were
+    gates_of_u = made[0].rows.detach().abs().sum(0)
+    assert 0 < int((gates_of_u == 0).sum()) < len(gates_of_u)
+
+
 def test_noise_stands_for_the_targets_images() -> None:
     local = skills.local(2)
     assert local.y is not None
