@@ -15,6 +15,7 @@ from torch import Tensor
 
 from graftery.cloning.attaching import opened
 from graftery.cloning.channels import Channels
+from graftery.cloning.given import check_sets
 from graftery.cloning.healing import healed
 from graftery.cloning.insertion import Extension, Seen, as_clone, class_loss, insert
 from graftery.cloning.jointly import joint_scores
@@ -94,6 +95,7 @@ def clone(
     recipe = effective(recipe)
     check_inputs(source.manifest, target.manifest)
     indices = wanted_indices(source.manifest, target.manifest, wanted)
+    check_sets(source, target, wanted, samples, evaluate_on=evaluate_on, source_evaluate_on=source_evaluate_on)
     preprocessing = target.manifest.preprocessing or source.manifest.preprocessing
     local = local_set(samples, classes_of(target.manifest), wanted, recipe, preprocessing)
     with repeatable(torch.device(device)):
@@ -103,7 +105,7 @@ def clone(
         localized = run.localized(stages)
         places = positions(opened(target)[0], localized.file, recipe.positions)
         scores = run.search(localized, places, stages)
-        best = min(scores, key=lambda each: each["held_out_loss"])
+        best = scores[0] if len(scores) == 1 else min(scores, key=lambda each: each["held_out_loss"])
         place = Position(best["target"], best["source"])
         if recipe.joint:
             localized = run.jointly(localized, place, stages)
@@ -192,9 +194,9 @@ class _Run:
             )
 
     def search(self, localized: Localized, places: Sequence[Position], stages: Stages) -> list[dict[str, Any]]:
-        """The held-out loss of each position, in their order; with one alone, nothing is tried."""
+        """The held-out loss of each position, in their order; of one alone, which is not tried, None."""
         if len(places) == 1:
-            return [{"target": places[0].target, "source": places[0].source, "held_out_loss": 0.0}]
+            return [{"target": places[0].target, "source": places[0].source, "held_out_loss": None}]
         fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
         found = []
         for place in places:

@@ -193,6 +193,7 @@ def test_in_the_joint_form_what_is_learned_for_shut_features_is_nothing(monkeypa
     assert 0 < int((gates_of_u == 0).sum()) < len(gates_of_u)
 
 
+@pytest.mark.slow
 def test_noise_stands_for_the_targets_images() -> None:
     local = skills.local(2)
     assert local.y is not None
@@ -231,6 +232,28 @@ def test_what_cannot_be_is_refused() -> None:
     other = skills.raw()
     manifest = other.manifest.model_copy(update={"preprocessing": Preprocessing(mean=(0.1,), std=(1,))})
     _refused(Misfit, "preprocessing_mismatch", source=replace(other, manifest=manifest))
+
+
+def test_images_that_the_nets_do_not_read_are_refused() -> None:
+    local = skills.local(2)
+    for x in (local.x.repeat(1, 3, 1, 1), local.x[..., :6, :6], local.x.flatten(1)):
+        assert "samples has images of shape" in _refused(Misfit, "shape_mismatch", samples=SampleSet(x, local.y))
+        _refused(Misfit, "shape_mismatch", evaluate_on=SampleSet(x, local.y))
+        _refused(Misfit, "shape_mismatch", source_evaluate_on=SampleSet(x, local.y))
+
+
+def test_labels_to_measure_by_that_are_none_of_the_classes_are_refused() -> None:
+    local = skills.local(2)
+    assert local.y is not None
+    for name in ("evaluate_on", "source_evaluate_on"):
+        said = _refused(SamplesRefused, "samples_invalid", **{name: SampleSet(local.x, local.y + 7)})
+        assert name in said
+        _refused(SamplesRefused, "samples_missing", **{name: SampleSet(local.x)})
+
+
+def test_a_position_that_is_named_alone_has_no_loss_that_nobody_measured() -> None:
+    (only,) = _run().metrics["positions"]
+    assert only["held_out_loss"] is None
 
 
 def test_a_masked_source_that_knows_too_little_is_refused() -> None:
