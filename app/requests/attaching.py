@@ -21,8 +21,8 @@ from registry.db import Database
 from registry.models import Version
 from registry.store import Store
 
-MOST = 64
-"""Clones of a network."""
+MOST = 60
+"""Clones of a network: a file names 64 parents at most, and a net with clones has its target and more among them."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def detach(session: Session, store: Store, ref: str, request: ClonesRequest) -> 
     Raises:
         Conflict: `kind_mismatch`; it does not have such a clone.
     """
-    network = _network(session, ref, request)
-    gone = {clone.digest for clone in _clones(session, request.clones)}
+    network = _network(session, ref, request, for_pin=False)
+    gone = {_own(session, network, clone).digest for clone in request.clones}
     there = [clone.digest for clone in network.clones]
     if lacking := gone - set(there):
         has = ", ".join(clone.ref for clone in network.clones) or "none"
@@ -98,8 +98,34 @@ def detach(session: Session, store: Store, ref: str, request: ClonesRequest) -> 
     return _published(session, store, ref, request, network._replace(clones=left))
 
 
-def _network(session: Session, ref: str, request: ClonesRequest) -> NetworkVersions:
-    network = catalogue.resolve(session, ref, kinds={"network"}, for_pin=True)
+def _own(session: Session, network: NetworkVersions, ref: str) -> Version:
+    """The clone of a network that a reference means: what is taken out may be yanked, and need not be its name's newest version."""
+    reference = parse_reference(ref)
+    named = [clone for clone in network.clones if clone.module.name == reference.name]
+    if reference.number is not None:
+        named = [clone for clone in named if clone.number == reference.number]
+    elif reference.digest is not None:
+        named = [clone for clone in named if clone.digest == reference.digest]
+    elif reference.alias is not None or len(named) != 1:
+        named = []
+    return named[0] if named else catalogue.resolve(session, ref, kinds={"clone"})
+
+
+def check_room(network: NetworkVersions, more: int, ref: str) -> None:
+    """Refuse more clones than a network can have.
+
+    Raises:
+        Conflict: `conflict`.
+    """
+    if len(network.clones) + more > MOST:
+        raise Conflict(
+            f"a network has at most {MOST} clones, and {ref} has {len(network.clones)}",
+            hint="take some out first: graftery detach NETWORK CLONE",
+        )
+
+
+def _network(session: Session, ref: str, request: ClonesRequest, *, for_pin: bool = True) -> NetworkVersions:
+    network = catalogue.resolve(session, ref, kinds={"network"}, for_pin=for_pin)
     names.check_in(session, {_name(ref, request): ("network",)})
     return catalogue.network_parts(session, network)
 
@@ -117,8 +143,7 @@ def _with(session: Session, ref: str, request: ClonesRequest) -> NetworkVersions
         if twice := [name for name in more if name in known]:
             raise Misfit(f"{ref} would have the class {twice[0]!r} twice with {clone.ref}", code="class_known")
         known += more
-    if len(network.clones) + len(clones) > MOST:
-        raise Conflict(f"a network has at most {MOST} clones")
+    check_room(network, len(clones), ref)
     return network._replace(clones=(*network.clones, *clones))
 
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from sqlalchemy.orm import Session
 
 from app.requests import names
+from app.requests.attaching import check_room
 from app.requests.parts import check_samples, facts_of, samples_of, whole_of
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.spec import labels
@@ -42,7 +43,7 @@ def submit(session: Session, request: CloneRequest) -> Job:
 
     Raises:
         NotFound: a reference names nothing, or something yanked.
-        Conflict: a name belongs to another kind; a reference is of another one.
+        Conflict: a name belongs to another kind; a reference is of another one; the target has all the clones that it can have.
         Misfit: source and target read other images, or are no classifiers; `class_known`.
         RecipeRefused: `class_unknown`, `position_invalid`, `recipe_invalid`.
         SamplesRefused: samples that do not fit, too few of them, or other labels than these classes'.
@@ -50,6 +51,8 @@ def submit(session: Session, request: CloneRequest) -> Job:
     names.check_in(session, {request.name: ("clone",), **({request.network: ("network",)} if request.network else {})})
     pinned = _resolved(session, request)
     source, target = _Whole.of(session, pinned["source"]), _Whole.of(session, pinned["target"])
+    if request.network is not None:
+        check_room(target.parts, 1, request.target)
     check_inputs(source.manifest, target.manifest)
     wanted_indices(source.manifest, target.manifest, request.want)
     _check_positions(target.parts, request.recipe)

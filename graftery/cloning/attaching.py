@@ -28,6 +28,8 @@ from graftery.spec.manifest import Parent
 
 TARGET, LAST = "_target", "_target.last"
 """Layer paths in a net with clones: the target's own logits, and its last step. Those of each clone follow, clone by clone."""
+UNNAMED = "target_classes_unnamed"
+"""In the metadata of a net with clones whose target has no names of classes: beside a clone's they need some."""
 SHORT = 12
 """Characters of a digest that name a clone in a net."""
 
@@ -91,6 +93,10 @@ def opened(file: ModuleFile) -> tuple[ModuleFile, list[Fragment]]:
     if not digests:
         return file, []
     graph, names = file.graph, file.graph.names
+    if lacking := {TARGET, LAST, *map(_called, digests)} - names.keys():
+        raise Misfit(
+            f"the file names clones among its parents, but it has no layer {sorted(lacking)[0]!r}", code="kind_mismatch"
+        )
     at = {node.id: index for index, node in enumerate(graph.nodes)}
     bounds = [at[names[LAST]] + 1, *(at[names[_called(digest)]] + 1 for digest in digests)]
     pieces = [graph.nodes[a:b] for a, b in pairwise(bounds)]
@@ -101,9 +107,12 @@ def opened(file: ModuleFile) -> tuple[ModuleFile, list[Fragment]]:
         _taken(file, digest, piece, tuple(named[a:b]))
         for digest, piece, a, b in zip(digests, pieces, starts[:-1], starts[1:], strict=True)
     ]
-    own = {"shape": ("N", starts[0]), "class_names": spec.class_names and spec.class_names[: starts[0]]}
+    unnamed = file.manifest.metadata.get(UNNAMED) is not None
+    own = {"shape": ("N", starts[0]), "class_names": None if unnamed else tuple(named[: starts[0]])}
     kept = tuple(parent for parent in file.manifest.parents if parent.role not in ("clone", "target"))
-    manifest = file.manifest.model_copy(update={"outputs": {name: spec.model_copy(update=own)}, "parents": kept})
+    metadata = {key: value for key, value in file.manifest.metadata.items() if key != UNNAMED}
+    changed = {"outputs": {name: spec.model_copy(update=own)}, "parents": kept, "metadata": metadata}
+    manifest = file.manifest.model_copy(update=changed)
     nodes = graph.nodes[: bounds[0]]
     ours = {INPUT, *(node.id for node in nodes)}
     paths = {path: ref for path, ref in names.items() if ref in ours and path not in (TARGET, LAST)}
@@ -160,8 +169,11 @@ def _checked(target: ModuleFile, inside: Sequence[Fragment], clone: ModuleFile) 
         raise Misfit(
             f"the clone was made for the network {spec.target[:SHORT]}, this one is {target.content_digest[:SHORT]}",
             code="target_changed",
-            hint="clone again, for this target",
+            hint="clone again, for this target; one of the registry's networks is graftery.cloning.networks.whole of its modules,"
+            " and not the file that they were cut from",
         )
+    if any(each.digest[:SHORT] == clone.content_digest[:SHORT] for each in inside):
+        raise Misfit("the network has a clone of these weights already", code="class_known", hint="take it out first")
     known = {*classes_of(target.manifest), *(name for each in inside for name in each.classes)} & set(classes)
     if known:
         raise Misfit(f"the network has the class {sorted(known)[0]!r} already", code="class_known")
@@ -197,6 +209,8 @@ def _closed(target: ModuleFile, inside: Sequence[Fragment]) -> ModuleFile:
         Parent(role="target", digest=target.content_digest),
         *(Parent(role="clone", digest=each.digest) for each in inside),
     )
-    manifest = target.manifest.model_copy(update={"outputs": {name: output}, "parents": parents})
+    metadata = {**target.manifest.metadata, **({UNNAMED: "true"} if spec.class_names is None else {})}
+    changed = {"outputs": {name: output}, "parents": parents, "metadata": metadata}
+    manifest = target.manifest.model_copy(update=changed)
     made = Graph(graph.input, nodes, {name: end.id}, names)
     return with_probe(ModuleFile(manifest, renumbered(made), weights, target.extras), target.extras[PROBE_X])

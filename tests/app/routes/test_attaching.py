@@ -10,7 +10,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.requests import attaching
+from graftery.cloning import clone
+from graftery.cloning.networks import whole
 from graftery.spec.certificate import CertificateOut
+from graftery.spec.recipes import CloneRecipe
 from registry.settings import Settings
 from tests.app.routes.test_clones import compose
 from tests.support import clones, files
@@ -57,6 +61,60 @@ def test_in_and_out_again(client: TestClient, world: None) -> None:
     certificate = CertificateOut.model_validate(client.get("/v1/versions/animals:2/certificate").json())
     assert certificate.clones == [f"{name}@sha256:{digests[name]}" for name in ("owl", "jay")]
     assert set(certificate.parts) == {"category", "task"}
+
+
+def test_a_clone_that_was_yanked_is_taken_out_by_its_name(client: TestClient, world: None) -> None:
+    change(client, "attach", "animals", "owl")
+    assert client.post("/v1/versions/owl:1/yank", json={"reason": "it knows too much"}).status_code == 200
+    refused = client.post("/v1/networks/animals:1/attach", json={"clones": ["owl"]})
+    assert (refused.status_code, code_of(refused)) == (404, "yanked")
+    assert change(client, "detach", "animals:2", "owl", status=200)["ref"] == "animals:1"
+    assert change(client, "detach", "animals:2", "owl:1", status=200)["ref"] == "animals:1"
+
+
+def test_a_clone_is_taken_out_by_its_name_though_that_has_newer_versions(client: TestClient, world: None) -> None:
+    change(client, "attach", "animals", "owl")
+    push(client, "owl", files.file_bytes(clones.made(seed=3)))
+    lacking = client.post("/v1/networks/animals:2/detach", json={"clones": ["owl:2"]})
+    assert (lacking.status_code, code_of(lacking)) == (409, "kind_mismatch")
+    assert change(client, "detach", "animals:2", "owl", status=200)["ref"] == "animals:1"
+
+
+def test_a_clone_is_taken_out_of_a_network_that_was_yanked(client: TestClient, world: None) -> None:
+    change(client, "attach", "animals", "owl")
+    assert client.post("/v1/versions/animals:2/yank", json={"reason": "the owl"}).status_code == 200
+    assert change(client, "detach", "animals:2", "owl", status=200)["ref"] == "animals:1"
+
+
+def test_a_clone_that_was_made_in_python_for_the_modules_is_attached(client: TestClient, world: None) -> None:
+    category, task = clones.animals()
+    recipe = CloneRecipe.model_validate(clones.QUICK)
+    for target, status in ((whole({"category": category, "task": task}), 201), (clones.teacher(clones.ANIMALS), 409)):
+        made = clone(clones.teacher(clones.BIRDS, 6, 1), target, clones.images(3), ["wren"], recipe=recipe)
+        push(client, f"wren-{status}", files.file_bytes(made.clone))
+        response = client.post("/v1/networks/animals:1/attach", json={"clones": [f"wren-{status}"]})
+        assert response.status_code == status, response.text
+    assert code_of(response) == "target_changed"
+    assert "whole" in response.json()["hint"]
+
+
+def test_there_are_as_many_clones_as_a_file_can_name(
+    client: TestClient, world: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "MOST", 1)
+    change(client, "attach", "animals", "owl")
+    compose(client, "birds", clones.birds())
+    push_samples(client, "few", clones.samples(4))
+    asked = {"source": "birds", "target": "animals:2", "want": ["wren"], "samples": "few", "name": "wren"}
+    requests: list[tuple[str, dict[str, Any], int]] = [
+        ("/v1/networks/animals:2/attach", {"clones": ["jay"]}, 409),
+        ("/v1/clones", {**asked, "network": "more"}, 409),
+        ("/v1/clones", asked, 202),
+    ]
+    for path, body, status in requests:
+        response = client.post(path, json=body)
+        assert response.status_code == status, response.text
+        assert status == 202 or "take some out first" in response.json()["hint"]
 
 
 def test_what_does_not_belong_there(client: TestClient, world: None) -> None:

@@ -13,7 +13,7 @@ from graftery.cloning.attaching import opened
 from graftery.errors import Misfit
 from graftery.module import ModuleFile, cut, trace, verify
 from graftery.module.check import CLONE_OLD as OLD
-from graftery.spec.manifest import CloneSpec, OutputMeaning
+from graftery.spec.manifest import CloneSpec, OutputMeaning, Parent
 from tests.support import skills
 
 TARGET = ("vgg", skills.TARGET)
@@ -142,3 +142,37 @@ def test_what_is_no_clone_is_neither_attached_nor_detached() -> None:
         with pytest.raises(Misfit, match="no clone") as caught:
             detach(attach(_target(), [_clone("0", ("a", "b"))]), said)
         assert caught.value.code == "kind_mismatch"
+
+
+def test_a_target_without_names_of_classes_has_none_afterwards() -> None:
+    named = _target()
+    outputs = {"digit": named.manifest.outputs["digit"].model_copy(update={"class_names": None})}
+    target = replace(named, manifest=named.manifest.model_copy(update={"outputs": outputs}))
+    one, two = _clone("0", ("seven",)), _clone("0", ("eight",), 1)
+    made = attach(target, [one, two])
+    assert made.manifest.outputs["digit"].class_names == (*(f"class {at}" for at in range(5)), "seven", "eight")
+    less = detach(made, one.content_digest)
+    assert attach(target, [two]).digest == less.digest
+    assert detach(less, two.content_digest).digest == target.digest
+
+
+def test_weights_that_are_there_under_another_name_are_refused() -> None:
+    one = _clone("0", ("seven",))
+    other = replace(one, manifest=one.manifest.model_copy(update={"clone": _spec_of(one, ("eight",))}))
+    assert one.content_digest == other.content_digest
+    with pytest.raises(Misfit) as caught:
+        attach(_target(), [one, other])
+    assert caught.value.code == "class_known"
+
+
+def _spec_of(clone: ModuleFile, classes: tuple[str, ...]) -> CloneSpec:
+    assert clone.manifest.clone is not None
+    return clone.manifest.clone.model_copy(update={"classes": classes})
+
+
+def test_a_file_that_says_it_has_clones_and_has_none_is_refused() -> None:
+    parents = (Parent(role="clone", digest="a" * 64),)
+    file = replace(_target(), manifest=_target().manifest.model_copy(update={"parents": parents}))
+    with pytest.raises(Misfit) as caught:
+        attach(file, [_clone("0", ("seven",))])
+    assert caught.value.code == "kind_mismatch"
