@@ -69,12 +69,9 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
     bench = quick(bench) if wanted.quick else bench
     todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key)]
     if wanted.tune:
-        tuning.tune(bench, kept, tell=Console().print)
+        tuning.tune(bench, kept, [row for row in ROWS if not wanted.rows or row.name in wanted.rows], Console().print)
         return
-    known = tuning.chosen(kept, name)
-    unknown = [row for row in ROWS if row.name not in known and any(cell.row is row for cell in todo)]
-    if unknown:
-        tuning.tune(bench, kept, unknown, Console().print)
+    tuning.tune(bench, kept, [row for row in ROWS if any(cell.row is row for cell in todo)], Console().print)
     measure(replace(bench, chosen=tuning.chosen(kept, name)), todo, kept)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from graftery.spec.recipes import CloneRecipe
 
-SEEDS = (0, 1, 2, 3, 4)
-"""Of the dealt classes, the nets, the local sets and the draws alike."""
+SEEDS = (10, 11, 12, 13, 14)
+"""Of the dealt classes, the nets, the local sets and the draws alike. 0 to 4 were measured while the default recipe was made: it knows them."""
 KS = (1, 2, 3, 4, 5)
 """How many classes are wanted."""
 KNOWN = 5
@@ -74,8 +74,8 @@ def _keeps(default: float) -> tuple[Row, ...]:
 ROWS = (
     Row(CLONING, "clone"),
     Row(FINE, "tuning", rates=RATES),
-    Row(LWF, "tuning", rates=RATES, strengths=(0.3, 1.0, 3.0, 10.0)),
-    Row(EWC, "tuning", rates=RATES, strengths=(3.0, 100.0, 3000.0, 100_000.0)),
+    Row(LWF, "tuning", rates=RATES, strengths=(0.1, 0.3, 1.0, 3.0)),
+    Row(EWC, "tuning", rates=(*RATES, 3e-2), strengths=(0.1, 3.0, 100.0, 3000.0)),
     Row(HEAD, "tuning", rates=LAYER_RATES),
     Row(ENSEMBLE, "two nets", rates=(0.05,)),
     Row(LINEAR, "two nets", rates=LAYER_RATES),

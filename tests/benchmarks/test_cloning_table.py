@@ -21,6 +21,7 @@ from benchmarks.cloning.goals import verdicts
 from benchmarks.cloning.measuring import Bench, cloned
 from benchmarks.cloning.protocol import CLONING, EWC, FINE, HEAD, KS, LWF, ROWS, SEEDS, TUNING_SEEDS, Cell, Row, cells
 from benchmarks.cloning.report import page, write
+from benchmarks.cloning.tuning import label
 from benchmarks.cloning.worlds import Digits, absent
 from benchmarks.transplant.worlds.learning import Schedule
 from benchmarks.verdicts import bullet
@@ -214,12 +215,12 @@ def _filled(path: Path) -> Cells:
     """Cloning 1 point above all others, with half of what these change; the last row is not measured."""
     kept = Cells(path, "make bench-cloning DATA=FOLDER", CloneRecipe())
     chosen = {row.name: {"rate": 1e-3, "strength": 0.0} for row in ROWS if row.tuned}
-    trials = {row.name: {"rate 0.001, strength 0": 0.95} for row in ROWS if row.tuned}
+    trials = {row.name: {label(row.choices()[0]): 0.95, "rate 9, strength 0": 0.99} for row in ROWS if row.tuned}
     kept.keep("tuning", {"digits": {"chosen": chosen, "trials": trials}})
     for cell in cells(["digits"]):
         if cell.row is not ROWS[-1]:
             ours = cell.row.name == CLONING
-            mean = (0.96 if ours else 0.95) + 0.001 * cell.seed * (-1) ** ours
+            mean = (0.96 if ours else 0.95) + 0.001 * SEEDS.index(cell.seed) * (-1) ** ours
             kept.put(cell.key, _cell(cell.row, cell.k, cell.seed, mean, 0.02 if ours else 0.04))
     return kept
 
@@ -255,14 +256,14 @@ def test_a_goal_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
     assert _verdict(more, "fine-tuning changes").startswith("- **no**")
     touched = [{**c, "untouched": False} if (c["row"], c["k"]) == (CLONING, 4) else c for c in found]
     assert _verdict(touched, "to the bit").startswith("- **no**")
-    larger = [{**c, "added": 0.31} if (c["row"], c["k"], c["seed"]) == (CLONING, 4, 0) else c for c in found]
+    larger = [{**c, "added": 0.31} if (c["row"], c["k"], c["seed"]) == (CLONING, 4, SEEDS[0]) else c for c in found]
     assert _verdict(larger, "30 %").startswith("- **no**")
 
 
 def test_a_goal_about_what_is_not_measured_is_not_met(tmp_path: Path) -> None:
-    found = [cell for cell in _filled(tmp_path / "cloning.json") if (cell["row"], cell["seed"]) != (EWC, 2)]
+    found = [cell for cell in _filled(tmp_path / "cloning.json") if (cell["row"], cell["seed"]) != (EWC, SEEDS[2])]
     assert _verdict(found, "above every").startswith("- **not measured in full**")
-    some = [cell for cell in found if (cell["row"], cell["seed"]) != (CLONING, 2)]
+    some = [cell for cell in found if (cell["row"], cell["seed"]) != (CLONING, SEEDS[2])]
     assert _verdict(some, "30 %").startswith("- **not measured in full**")
     assert _verdict(some, "to the bit").startswith("- **not measured in full**")
     assert _verdict([{**cell, "untouched": False} for cell in some], "to the bit").startswith("- **no**")
@@ -270,8 +271,8 @@ def test_a_goal_about_what_is_not_measured_is_not_met(tmp_path: Path) -> None:
 
 def test_a_refused_clone_is_counted_and_no_goal_hides_it(tmp_path: Path) -> None:
     kept = _filled(tmp_path / "cloning.json")
-    where = {"world": "digits", "k": 2, "row": CLONING, "seed": 1, "seconds": 3.0}
-    kept.put(f"digits/2/{CLONING}/1", {**where, "refused": "localization_failed", "why": "too little"})
+    where = {"world": "digits", "k": 2, "row": CLONING, "seed": SEEDS[1], "seconds": 3.0}
+    kept.put(f"digits/2/{CLONING}/{SEEDS[1]}", {**where, "refused": "localization_failed", "why": "too little"})
     text = page(list(kept), kept.facts)
     assert "(4 of 5 seeds, 1 refused)" in text
     assert "- **no**: no clone of the default is refused (1 are" in text
