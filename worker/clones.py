@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from graftery.spec.manifest import NetworkParts, Role
+from graftery.spec.groups import joined_metrics
+from graftery.spec.manifest import Manifest, NetworkParts, Role
 from registry import catalogue, jobs
 from registry.db import Database
 from registry.models import Version
@@ -90,9 +91,16 @@ def _publish_network(
         blob=blob,
         parents=found.parents,
         parts=found.parts,
-        metrics=metrics,
+        metrics={**(_groups(found) or {}), **metrics},
         by=author(claim),
     )
     if alias is not None:
         catalogue.set_alias(session, name, alias, version.number, author(claim))
     return version
+
+
+def _groups(network: catalogue.NetworkVersions) -> dict[str, Any] | None:
+    if network.adapter is not None:
+        return None
+    category, task = (Manifest.model_validate(part.manifest) for part in (network.category, network.task))
+    return joined_metrics(category, task, force=True)

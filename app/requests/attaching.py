@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.deps import Service
 from app.requests import names
+from app.requests.members import group_metrics
 from app.requests.parts import manifest_of, whole_of
 from graftery.errors import Conflict, GrafteryError, Misfit
 from graftery.spec.clones import ClonesRequest
@@ -152,7 +153,10 @@ def _published(
 ) -> tuple[Version, bool]:
     name, given = _name(ref, request), found.parts
     blob = store.put_bytes(catalogue.compose_document(given))
-    row, created = catalogue.publish(session, name=name, kind="network", blob=blob, parts=given, parents=found.parents)
+    groups = group_metrics(found.category, found.task, force=True) if found.adapter is None else None
+    row, created = catalogue.publish(
+        session, name=name, kind="network", blob=blob, parts=given, parents=found.parents, metrics=groups
+    )
     if request.alias is not None:
         catalogue.set_alias(session, name, request.alias, row.number)
     return row, created

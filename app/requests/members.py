@@ -9,7 +9,7 @@ from typing import Any
 from app.deps import Service
 from app.files.verifier import Split
 from app.requests.parts import manifest_of
-from graftery.spec.groups import check_one_group, group_of
+from graftery.spec.groups import group_of, joined_metrics
 from graftery.spec.manifest import Manifest
 from registry import catalogue
 from registry.models import Version
@@ -38,19 +38,12 @@ def metrics_of_parts(service: Service, split: Split) -> dict[Path, dict[str, Any
 
 
 def group_metrics(category: Version, task: Version, *, force: bool = False) -> dict[str, Any] | None:
-    """What a network that two modules make without an adapter says of their groups; None where both have none.
-
-    Args:
-        force: let them be of two groups, or one of none; the network then says so.
+    """`graftery.spec.groups.joined_metrics` of two versions.
 
     Raises:
         Misfit: `group_mismatch`.
     """
-    ours, theirs = manifest_of(category), manifest_of(task)
-    group = group_of(ours)
-    if group is None and group_of(theirs) is None:
-        return None
-    return {"group": group} if check_one_group(ours, theirs, force=force) else {"across_groups": True}
+    return joined_metrics(manifest_of(category), manifest_of(task), force=force)
 
 
 def _group(service: Service, manifest: Mapping[str, Any]) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graftery.errors import Misfit
 from graftery.spec.manifest import Digest, Manifest
 
@@ -40,6 +42,23 @@ def check_one_group(category: Manifest, task: Manifest, *, force: bool = False) 
             hint="transplant to learn an adapter between them, or force the composition",
         )
     return same
+
+
+def joined_metrics(category: Manifest, task: Manifest, *, force: bool = False) -> dict[str, Any] | None:
+    """What a network that two modules make without an adapter says of their groups; None where both have none.
+
+    Every version of a network says it anew, from its modules: it cannot get lost on the way from one version to the next.
+
+    Args:
+        force: let them be of two groups, or one of none; the network then says so.
+
+    Raises:
+        Misfit: `group_mismatch`.
+    """
+    group = group_of(category)
+    if group is None and group_of(task) is None:
+        return None
+    return {"group": group} if check_one_group(category, task, force=force) else {"across_groups": True}
 
 
 def normalised(reached: float, own: float, chance: float) -> float | None:

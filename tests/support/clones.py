@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from graftery.cloning import clone
+from graftery.compat import Design, found
 from graftery.data.samples import SampleSet
 from graftery.module import ModuleFile, cut, trace
 from graftery.module.joining import join
@@ -76,6 +77,14 @@ def animals() -> tuple[ModuleFile, ModuleFile]:
 def birds() -> tuple[ModuleFile, ModuleFile]:
     """The source's: wider, with other classes."""
     return parts(BIRDS, 6, 1)
+
+
+@cache
+def groups() -> tuple[ModuleFile, ModuleFile]:
+    """Two groups that ask nothing but the shape of the animals' features."""
+    design, x = Design(partial(_Classifier, width=4), CUT), torch.zeros(2, 1, files.SIDE, files.SIDE)
+    first, second = (found(design, (), x, description=text) for text in ("one", "another"))
+    return first, second
 
 
 def network(modules: tuple[ModuleFile, ModuleFile]) -> ModuleFile:

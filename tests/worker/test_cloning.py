@@ -14,11 +14,11 @@ import torch
 
 from graftery.cloning import attach
 from graftery.module import ModuleFile
-from graftery.spec.manifest import Facts, json_of
+from graftery.spec.manifest import Facts, Parent, json_of
 from graftery.transplant.certificate import Probes
 from registry import catalogue, jobs
 from registry.models import Version
-from tests.support import clones
+from tests.support import clones, tones
 from tests.support.registry import put_network
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
@@ -143,6 +143,21 @@ def test_what_comes_of_it(world: World) -> None:
     record = Probes.load(world.place.store.local_path(probes.digest))
     file = attach(clones.network(clones.animals()), [ModuleFile.load(made["clone"])])
     assert torch.equal(next(iter(record.outputs.values())), file.net()(record.x))
+
+
+@SQLITE
+def test_what_the_target_says_of_groups_its_clone_says_too(world: World) -> None:
+    for name, of in zip("ab", clones.groups(), strict=True):
+        world.place.put(f"kin-{name}", "group", of)
+    parents = [(Parent(role="group", digest=of.digest),) for of in clones.groups()]
+    category, task = (tones.stating(part, parents=named) for part, named in zip(clones.animals(), parents, strict=True))
+    world.put_network("odd", (category, task))
+    claim = world.claim(target="odd", network="odd-and-owl")
+    _, made = world.made(claim)
+    world.publish(claim, made)
+    with world.place.database.read() as session:
+        metrics = catalogue.resolve(session, "odd-and-owl").metrics
+    assert metrics == {"across_groups": True, **json.loads(json.dumps(made["metrics"]))}
 
 
 @SQLITE

@@ -15,9 +15,10 @@ from graftery.cloning import clone
 from graftery.cloning.networks import whole
 from graftery.spec.certificate import CertificateOut
 from graftery.spec.recipes import CloneRecipe
+from graftery.spec.manifest import Parent
 from registry.settings import Settings
 from tests.app.routes.test_clones import compose
-from tests.support import clones, files
+from tests.support import clones, files, tones
 from tests.support.access import bearer, make_key
 from tests.support.http import code_of, push, push_samples
 
@@ -115,6 +116,20 @@ def test_there_are_as_many_clones_as_a_file_can_name(
         response = client.post(path, json=body)
         assert response.status_code == status, response.text
         assert status == 202 or "take some out first" in response.json()["hint"]
+
+
+def test_what_a_network_says_of_groups_outlives_its_clones(client: TestClient, world: None) -> None:
+    for part, of, name in zip(clones.animals(), clones.groups(), ("f", "is"), strict=True):
+        push(client, f"kin-{name}", files.file_bytes(of))
+        parents = (*part.manifest.parents, Parent(role="group", digest=of.digest))
+        push(client, f"odd-{name}", files.file_bytes(tones.stating(part, parents=parents)))
+    asked = {"name": "odd", "category": "odd-f", "task": "odd-is", "force": True}
+    forced = client.post("/v1/networks", json=asked)
+    assert forced.json()["metrics"] == {"across_groups": True}, forced.text
+    more = change(client, "attach", "odd", "owl", name="more")
+    bare = change(client, "detach", more["ref"], "owl", name="bare")
+    assert bare["digest"] == forced.json()["digest"]
+    assert more["metrics"] == bare["metrics"] == {"across_groups": True}
 
 
 def test_what_does_not_belong_there(client: TestClient, world: None) -> None:
