@@ -87,6 +87,8 @@ def _joined(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], Entries]:
         found.append(
             ("normalised", f"{share:.1f}  (100: as good as on its own category module; 0: chance, {chance:.4g})")
         )
+    elif chance is not None and isinstance(rest.get("own"), Mapping):
+        found.append(("normalised", f"none: on its own category module it is not above chance, {chance:.4g}"))
     elif chance is not None:
         found.append(("chance", _number(chance)))
     return rest, found

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from graftery.compat import losses
 from graftery.compat.groups import CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
-from graftery.compat.recombination import above, chance_of, features
+from graftery.compat.recombination import chance_of, features
 from graftery.data import SampleSet
 from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.spec.fit import fits, output_of, say
-from graftery.spec.groups import group_of
+from graftery.spec.groups import above, group_of
 
 
 @dataclass(frozen=True)

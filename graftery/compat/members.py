@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from graftery.compat.groups import Group
-from graftery.compat.recombination import above, accuracy, chance_of
+from graftery.compat.recombination import accuracy, chance_of
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task
 from graftery.data import SampleSet
 from graftery.errors import TrainingFailed
 from graftery.module import ModuleFile, cut, trace
+from graftery.spec.groups import above
 from graftery.spec.manifest import OutputMeaning, Parent
 
 

@@ -19,8 +19,6 @@ from graftery.nn.statistics import reestimated
 from graftery.spec.fit import check_join
 from graftery.spec.groups import check_one_group, normalised
 
-ERRORS = 2.0
-"""Standard errors above chance, to be called better than chance."""
 CHUNK = 256
 """Images that go through a net at once, at most."""
 CHUNK_VALUES = 2**21
@@ -35,29 +33,30 @@ class Matrix:
         names: of the networks, in the order of rows and columns.
         raw: [T, T] from 0 to 1; row a is the extractor, column b the head. The diagonal are the networks themselves.
         chance: [T], of each head's images.
+        counts: T, of each head's images.
     """
 
     names: tuple[str, ...]
     raw: Tensor
     chance: Tensor
+    counts: tuple[int, ...]
 
     @property
     def normalised(self) -> Tensor:
         """[T, T]: 100 where a recombination is as good as the head's own network, 0 at chance, below 0 under it.
 
-        Math: `graftery.spec.groups.normalised` of each entry; NaN where a head's own network is at chance.
+        Math: `graftery.spec.groups.normalised` of each entry; NaN where a head's own network is not above chance.
         """
-        heads = list(zip(self.raw.diagonal().tolist(), self.chance.tolist(), strict=True))
+        heads = list(zip(self.raw.diagonal().tolist(), self.chance.tolist(), self.counts, strict=True))
         found = [
-            [normalised(reached, own, chance) for reached, (own, chance) in zip(row, heads, strict=True)]
-            for row in self.raw.tolist()
+            [normalised(reached, *head) for reached, head in zip(row, heads, strict=True)] for row in self.raw.tolist()
         ]
         rows = [[math.nan if value is None else value for value in row] for row in found]
         return torch.tensor(rows, dtype=torch.float64)
 
     @property
     def recombined(self) -> float:
-        """The mean of `normalised` off its diagonal: one number for a set of networks."""
+        """The mean of `normalised` off its diagonal: one number for a set of networks; NaN where one of them is at chance."""
         apart = ~torch.eye(len(self.names), dtype=torch.bool)
         return float(self.normalised[apart].mean())
 
@@ -97,7 +96,7 @@ def recombine(
                 head = reestimated(head, features(extractors[a], statistics[a]))
             raw[row, column] = _right(head, seen[b], tests[b])
     chance = torch.tensor([chance_of(tests[name]) for name in names], dtype=torch.float64)
-    return Matrix(names, raw, chance)
+    return Matrix(names, raw, chance, tuple(len(tests[name]) for name in names))
 
 
 def check_group(extractor: ModuleFile, head: ModuleFile, *, force: bool = False) -> None:
@@ -127,11 +126,6 @@ def chance_of(samples: SampleSet) -> float:
     """What deciding for the most frequent class would reach."""
     y = _labels(samples)
     return float(torch.bincount(y).max()) / len(y)
-
-
-def above(reached: float, chance: float, count: int) -> bool:
-    """Whether a share of so many samples is more than chance would give."""
-    return reached > chance + ERRORS * math.sqrt(chance * (1 - chance) / count)
 
 
 def _right(head: ModuleFile, features: Tensor, samples: SampleSet) -> float:

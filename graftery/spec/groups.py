@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from graftery.errors import Misfit
 from graftery.spec.manifest import Digest, Manifest
+
+ERRORS = 2.0
+"""Standard errors above chance, to be called better than chance."""
 
 
 def group_of(manifest: Manifest) -> Digest | None:
@@ -61,14 +65,27 @@ def joined_metrics(category: Manifest, task: Manifest, *, force: bool = False) -
     return {"group": group} if check_one_group(category, task, force=force) else {"across_groups": True}
 
 
-def normalised(reached: float, own: float, chance: float) -> float | None:
+def above(reached: float, chance: float, count: int) -> bool:
+    """Whether a share of so many samples is more than chance would give.
+
+    Args:
+        reached: accuracy, from 0 to 1.
+        chance: of deciding for the most frequent class.
+        count: of samples, at least 1.
+    """
+    return reached > chance + ERRORS * math.sqrt(chance * (1 - chance) / count)
+
+
+def normalised(reached: float, own: float, chance: float, count: int) -> float | None:
     """100 where a recombination is as good as the head's own network, 0 at chance, below 0 under it.
 
-    Math: 100 (reached - chance) / (own - chance); None where the head's own network is at chance.
+    Math: 100 (reached - chance) / (own - chance); None where the head's own network is not above chance: there is nothing
+    to hold it against, and below chance the sign would turn over.
 
     Args:
         reached: accuracy of h_b o f_a, from 0 to 1, on b's samples.
         own: of h_b o f_b.
         chance: of deciding for the most frequent class.
+        count: of b's samples.
     """
-    return None if own == chance else 100 * (reached - chance) / (own - chance)
+    return 100 * (reached - chance) / (own - chance) if above(own, chance, count) else None

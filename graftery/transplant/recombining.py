@@ -41,7 +41,8 @@ def recombination(
 
     Returns:
         JSON: `recombined` and `own` with their intervals (`graftery.transplant.evaluation.judge`); of classification also `chance`,
-        the share of the most frequent class, and `normalised` (`graftery.spec.groups`). None where it is not known.
+        the share of the most frequent class, and `normalised` (`graftery.spec.groups`). None where it is not known,
+        or, of the last, gS on its own extractor is not above chance.
 
     Raises:
         Misfit: modules that do not fit.
@@ -59,7 +60,7 @@ def recombination(
     if meaning.semantics == "classification" and samples.y is not None:
         chance = float(torch.bincount(samples.y.long()).max()) / len(samples)
         if own is not None:
-            share = normalised(found["recombined"]["accuracy"], found["own"]["accuracy"], chance)
+            share = normalised(found["recombined"]["accuracy"], found["own"]["accuracy"], chance, len(samples))
     return {**found, "chance": chance, "normalised": share}
 
 

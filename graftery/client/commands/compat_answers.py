@@ -108,6 +108,9 @@ def _show(matrix: Matrix, how: str) -> None:
     table(("", *names), [*_lines(names, 100 * matrix.raw), ("chance", *(_number(100 * own[name]) for name in names))])
     say(f"Normalised, {how}: 100 is the head's own network, 0 chance; recombined {_number(matrix.recombined)}")
     table(("", *names), _lines(names, matrix.normalised))
+    for at in matrix.normalised.diagonal().isnan().nonzero().flatten().tolist():
+        reached = f"{float(matrix.raw[at, at]):.1%} of {matrix.counts[at]} images"
+        say(f"{names[at]}: its own network is not above chance ({reached}): nothing is normalised by it")
 
 
 def _lines(names: Sequence[str], values: Tensor) -> list[tuple[str, ...]]:
@@ -152,5 +155,5 @@ def _number(value: float) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity: a head whose own network is at chance has no normalised figure."""
+    """JSON has no infinity: a head whose own network is not above chance has no normalised figure."""
     return value if math.isfinite(value) else None

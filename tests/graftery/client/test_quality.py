@@ -62,6 +62,8 @@ def test_a_forced_composition_shows() -> None:
     [(label, text)] = metrics_entries({"across_groups": True})
     assert label == "group" and str(text).startswith("FORCED ACROSS GROUPS")
     assert metrics_entries({"across_groups": True, "chance": 0.5, "normalised": None})[1] == ("chance", "0.5")
+    at_chance = metrics_entries({"chance": 0.525, "normalised": None, "own": {"accuracy": 0.075}})
+    assert at_chance[0] == ("normalised", "none: on its own category module it is not above chance, 0.525")
 
 
 def test_what_a_group_sees_in_a_member_and_how_long_a_training_was() -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from graftery.compat import Trained, found, recombine, train
-from graftery.compat.recombination import Matrix, above, chance_of, check_group
+from graftery.compat.recombination import Matrix, chance_of, check_group
 from graftery.data import SampleSet
 from graftery.errors import Misfit, SamplesRefused
+from graftery.spec.groups import above
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import CompatRecipe
 from tests.support.compatible import DESIGN, A, B, images, samples, task
@@ -30,9 +32,17 @@ def test_the_diagonal_is_each_network_itself(trained: Trained) -> None:
 
 def test_normalised_is_100_at_the_networks_own_and_0_at_chance() -> None:
     raw = torch.tensor([[0.9, 0.5], [0.2, 0.8]], dtype=torch.float64)
-    matrix = Matrix(("a", "b"), raw, torch.tensor([0.2, 0.3], dtype=torch.float64))
+    matrix = Matrix(("a", "b"), raw, torch.tensor([0.2, 0.3], dtype=torch.float64), (100, 100))
     torch.testing.assert_close(matrix.normalised, torch.tensor([[100.0, 40.0], [0.0, 100.0]], dtype=torch.float64))
     assert matrix.recombined == pytest.approx(20.0)
+
+
+def test_nothing_is_normalised_by_a_network_that_is_not_above_chance() -> None:
+    raw = torch.tensor([[0.9, 0.3], [0.2, 0.075]], dtype=torch.float64)
+    matrix = Matrix(("a", "b"), raw, torch.tensor([0.2, 0.525], dtype=torch.float64), (40, 40))
+    assert matrix.normalised[:, 0].tolist() == pytest.approx([100, 0])
+    assert matrix.normalised[:, 1].isnan().all()
+    assert math.isnan(matrix.recombined)
 
 
 def test_statistics_of_the_other_extractor_are_a_step_of_their_own(trained: Trained) -> None:

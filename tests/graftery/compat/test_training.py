@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from graftery.compat import Design, Task, Trained, found, recombine, train
-from graftery.compat.recombination import above, accuracy, chance_of, check_group
+from graftery.compat.recombination import accuracy, chance_of, check_group
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, SamplesRefused, TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Progress
-from graftery.spec.groups import group_of
+from graftery.spec.groups import above, group_of
 from graftery.spec.recipes import CompatRecipe
 from tests.support.compatible import COMMON, DESIGN, A, B, Net, images, task
 

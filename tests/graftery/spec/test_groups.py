@@ -32,8 +32,14 @@ def test_two_groups_have_to_be_forced(ours: str, theirs: str) -> None:
 
 
 def test_the_normalised_figure() -> None:
-    assert normalised(0.9, 0.9, 0.5) == 100
-    assert normalised(0.5, 0.9, 0.5) == 0
-    assert normalised(0.7, 0.9, 0.5) == pytest.approx(50)
-    assert normalised(0.4, 0.9, 0.5) == pytest.approx(-25)
-    assert normalised(0.7, 0.5, 0.5) is None
+    assert normalised(0.9, 0.9, 0.5, 100) == 100
+    assert normalised(0.5, 0.9, 0.5, 100) == 0
+    assert normalised(0.7, 0.9, 0.5, 100) == pytest.approx(50)
+    assert normalised(0.4, 0.9, 0.5, 100) == pytest.approx(-25)
+    assert normalised(0.7, 0.5, 0.5, 100) is None
+
+
+def test_at_or_below_chance_there_is_nothing_to_hold_it_against() -> None:
+    assert normalised(0.3, 0.075, 0.525, 40) is None
+    assert normalised(0.5, 0.54, 0.5, 40) is None, "within two standard errors"
+    assert normalised(0.5, 0.54, 0.5, 4000) == 0

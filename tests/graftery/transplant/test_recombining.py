@@ -47,6 +47,15 @@ def test_without_its_own_network_there_is_nothing_to_hold_it_against() -> None:
     assert (found["own"], found["normalised"], found["recombined_minus_own_interval"]) == (None, None, None)
 
 
+def test_its_own_network_below_chance_is_nothing_to_hold_it_against() -> None:
+    samples = tones.images(40, seed=1)
+    assert samples.y is not None
+    upside_down = SampleSet(samples.x, 1 - samples.y)
+    found = recombination(OURS.extractor, THEIRS.head, upside_down, own=THEIRS.extractor)
+    assert found["own"]["accuracy"] == 0 < found["recombined"]["accuracy"]
+    assert found["normalised"] is None
+
+
 def test_an_adapter_is_between() -> None:
     features = torch.zeros(2, 2, 8, 8)
     turned = trace(torch.nn.Conv2d(2, 2, 1, bias=False), features, kind="adapter")

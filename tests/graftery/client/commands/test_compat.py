@@ -205,6 +205,21 @@ def test_the_matrix_in_three_forms(world: Path, graftery: Call) -> None:
     assert "chance" in out and "re-estimated" in out and f"{found['normalised'][0][1]:.1f}" in out
 
 
+def test_a_matrix_says_which_head_nothing_is_normalised_by(world: Path, tmp_path: Path, graftery: Call) -> None:
+    shutil.copytree(world / "out", tmp_path / "out")
+    shutil.copy(world / "a-test.npz", tmp_path)
+    test = samples(B, train=False)
+    assert test.y is not None
+    _npz(tmp_path / "b-test.npz", SampleSet(test.x, (test.y + 1) % len(B)))
+    code, out, _ = graftery("compat", "matrix", *_members(tmp_path))
+    assert code == 0
+    assert "b: its own network is not above chance (" in out and "a: its own" not in out
+    _, out, _ = graftery("compat", "matrix", *_members(tmp_path), "--json")
+    found = json.loads(out)
+    assert [row[1] for row in found["normalised"]] == [None, None] and found["recombined"] is None
+    assert found["normalised"][0][0] == 100
+
+
 def test_a_matrix_across_groups_is_forced_or_refused(world: Path, tmp_path: Path, graftery: Call) -> None:
     """A head that says nothing of a group."""
     shutil.copytree(world / "out", tmp_path / "out")
