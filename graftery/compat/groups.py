@@ -19,6 +19,7 @@ from graftery.data.streams import generator
 from graftery.errors import Misfit, RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile, trace
 from graftery.module.meaning import HEADS, TURNS, UNTRAINED
+from graftery.spec.groups import above
 from graftery.spec.manifest import CompatMethod, GroupSpec, OutputMeaning, Preprocessing, TensorSpec
 
 INITIAL = "group.initial."
@@ -186,7 +187,8 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
     """`group.check.x` and `group.check.y`, at most CHECKED of them.
 
     Raises:
-        SamplesRefused: `samples_invalid`; not the group's images, or labels that are no common classes.
+        SamplesRefused: `samples_invalid`; not the group's images, labels that are no common classes, or so few images or
+            classes that the best of members would be refused.
     """
     if len(check) > CHECKED:
         chosen = torch.randperm(len(check), generator=generator(0, "group.check"))[:CHECKED].sort().values
@@ -198,5 +200,19 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
         raise SamplesRefused(f"the group's images are labelled by common class, 0 to {len(spec.common) - 1}, [n]")
     if tuple(check.x.shape[1:]) != tuple(spec.image.shape[1:]):
         raise SamplesRefused(f"the group's images are {list(check.x.shape)}, its input is {list(spec.image.shape)}")
+    if y is not None and "DCC" in spec.methods:
+        _check_telling(y.long(), "common classes")
+    if "RP" in spec.methods:
+        _check_telling(torch.arange(len(check)) % TURNS, "turns")
     labelled = {} if y is None else {CHECK_Y: y.long()}
     return {CHECK_X: check.x.float().contiguous(), **labelled}
+
+
+def _check_telling(labels: Tensor, what: str) -> None:
+    """Refuse images on which a member that is right on all of them would not be above chance."""
+    chance, count = float(torch.bincount(labels).max()) / len(labels), len(labels)
+    if not above(1.0, chance, count):
+        raise SamplesRefused(
+            f"the group's {count} images to check members on tell nothing of {what}: chance is right on {chance:.0%} of them",
+            hint="give more, some of each common class, or none: then no member is tried",
+        )

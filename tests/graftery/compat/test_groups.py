@@ -76,6 +76,18 @@ def test_images_that_are_not_of_the_common_classes_are_refused(check: SampleSet,
         found(DESIGN, ("DCC",), X, common=COMMON, check=check)
 
 
+@pytest.mark.parametrize(
+    ("methods", "count", "classes"), [(("DCC",), 4, 2), (("DCC",), 20, 1), (("RP",), 2, 4), (("RP", "DCC"), 1, 1)]
+)
+def test_images_that_every_member_would_fail_on_are_refused(methods: tuple, count: int, classes: int) -> None:
+    check = SampleSet(torch.randn(count, 1, 8, 8), torch.arange(count) % classes)
+    with pytest.raises(SamplesRefused, match="tell nothing of") as refused:
+        found(DESIGN, methods, X, common=COMMON, check=check)
+    assert refused.value.code == "samples_invalid"
+    found(DESIGN, ("IIW",), X, common=COMMON, check=check)
+    found(DESIGN, methods, X, common=COMMON, check=SampleSet(torch.randn(8, 1, 8, 8), torch.arange(8) % 4))
+
+
 def test_only_so_many_images_go_with_a_group() -> None:
     x = torch.randn(700, 1, 8, 8)
     kept = Group(found(DESIGN, ("RP",), x, check=SampleSet(x))).check
