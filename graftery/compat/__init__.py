@@ -6,10 +6,11 @@ from graftery.compat.members import Member
 from graftery.compat.recombination import Matrix, recombine
 from graftery.compat.splitting import Design, Split, split_at
 from graftery.compat.tasks import Task
-from graftery.compat.training import Trained, train
+from graftery.compat.training import AtChance, Trained, train
 from graftery.nn.statistics import reestimated
 
 __all__ = [
+    "AtChance",
     "Checked",
     "Design",
     "Group",

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat.groups import Group
+from graftery.compat.members import written
+from graftery.compat.recombination import chance_of
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, check_apart, check_common
-from graftery.errors import Misfit, RecipeRefused, SamplesRefused
+from graftery.errors import Misfit, RecipeRefused, SamplesRefused, first_line
 from graftery.module.meaning import COMMON, ROTATION
+from graftery.spec.groups import above
 from graftery.spec.recipes import CompatRecipe
 
 
@@ -21,7 +24,8 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
     Raises:
         Misfit: `shape_mismatch`.
         RecipeRefused: `common_classes`, `group_untrained`.
-        SamplesRefused: `samples_overlap`; `samples_missing`, no loss would learn from images without labels.
+        SamplesRefused: `samples_overlap`; `samples_missing`, no loss would learn from images without labels;
+            `samples_invalid`, on the test images no network could be told from chance.
     """
     if group.heads and incremental is not None and incremental != group.trained:
         state, other = (
@@ -34,14 +38,23 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
         )
     check_apart(tasks)
     for task in tasks:
-        shape = list(task.train.x.shape[1:])
-        if shape != list(group.spec.image.shape[1:]):
-            raise Misfit(f"images of {task.name} are {shape}, the group's are {list(group.spec.image.shape[1:])}")
+        _check_images(task, list(group.spec.image.shape[1:]))
         if group.cut is not None and group.initial and task.design.cut != group.cut:
             raise Misfit(f"{task.name} is cut at {task.design.cut}, the group at {group.cut}")
         if COMMON in group.heads and task.labelled:
             check_common(task, group.spec.common)
     _check_learning(tasks, group)
+
+
+def _check_images(task: Task, wanted: list[int | str]) -> None:
+    for what, samples in (("train", task.train), ("test", task.test)):
+        if samples is not None and list(samples.x.shape[1:]) != wanted:
+            raise Misfit(f"images of {task.name}.{what} are {list(samples.x.shape[1:])}, the group's are {wanted}")
+    if task.test is not None and not above(1.0, chance := chance_of(task.test), count := len(task.test)):
+        raise SamplesRefused(
+            f"{task.name}.test has {count} images, chance is right on {chance:.0%} of them: no network could be told from it",
+            hint="measure on more images, or on more of the rarer classes",
+        )
 
 
 def _check_learning(tasks: Sequence[Task], group: Group) -> None:
@@ -61,21 +74,46 @@ def begun(task: Task, group: Group, recipe: CompatRecipe) -> Split:
     """The task's net before the first step: with IIW, with the group's weights.
 
     Raises:
-        Misfit: `architecture_mismatch`; `shape_mismatch`, features of another shape than the group's.
+        Misfit: `architecture_mismatch`; `shape_mismatch`, images that the net does not take, features of another shape than
+            the group's, or another number of logits than the task's.
+        RecipeRefused: `recipe_invalid`; all that would be learned is frozen.
+        TraceRefused, ModuleFileError, CutRefused: what could not be written as files once it is trained.
     """
     split = task.design.split(task.outputs, recipe.seed, f"compat.{task.name}")
     if "IIW" in group.spec.methods:
         _load(split.net, group.initial, task.name)
-    with torch.no_grad():
-        features = split.extractor.eval()(task.train.x[:1].float())
-    wanted, got = group.signature.shape[1:], tuple(features.shape[1:])
+    split.net.eval()
+    got = _features(task, split)
+    wanted = group.signature.shape[1:]
     if len(wanted) != len(got) or any(isinstance(w, int) and w != g for w, g in zip(wanted, got, strict=True)):
         raise Misfit(
             f"{task.name} has features {list(got)} at {task.design.cut}, the group's split is at {list(wanted)}",
             hint="cut where the features have the group's shape",
         )
-    split.extractor.train()
+    learned = split.net if task.labelled else split.extractor
+    if not any(parameter.requires_grad for parameter in learned.parameters()):
+        raise RecipeRefused(f"no weight of {task.name} requires a gradient: nothing would be learned")
+    # Thrown away: a net that no file can hold is refused now, not after its training.
+    written(task, split, group)
+    split.net.train()
     return split
+
+
+def _features(task: Task, split: Split) -> tuple[int, ...]:
+    """The shape of one image's features; the logits are looked at, too."""
+    try:
+        with torch.no_grad():
+            features = split.extractor(task.train.x[:1].float())
+            logits = split.head(features) if task.labelled else None
+    except RuntimeError as error:
+        shape = list(task.train.x.shape[1:])
+        raise Misfit(f"the net of {task.name} does not take images {shape}: {first_line(error)}") from error
+    if logits is not None and tuple(logits.shape) != (1, task.outputs):
+        raise Misfit(
+            f"the net of {task.name} gives {list(logits.shape[1:])} logits, {task.outputs} were asked for",
+            hint="let what builds the net heed the number of logits that it is given",
+        )
+    return tuple(features.shape[1:])
 
 
 def _load(net: nn.Module, initial: Mapping[str, Tensor], name: str) -> None:

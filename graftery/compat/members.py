@@ -38,6 +38,18 @@ def member_of(task: Task, split: Split, group: Group) -> Member:
     Raises:
         TrainingFailed: `at_chance`, with what it reached.
     """
+    made = written(task, split, group)
+    if task.test is None or made.head is None:
+        return made
+    return replace(made, accuracy=_own_accuracy(task.name, made.extractor, made.head, task.test))
+
+
+def written(task: Task, split: Split, group: Group) -> Member:
+    """A network as files that carry the group's digest, before it is measured.
+
+    Raises:
+        TraceRefused, ModuleFileError, CutRefused: what no file can hold.
+    """
     images, prepared = task.train.x[:2].float(), group.file.manifest.preprocessing
     if not task.labelled:
         alone = trace(split.extractor, images, kind="category", preprocessing=prepared)
@@ -45,9 +57,7 @@ def member_of(task: Task, split: Split, group: Group) -> Member:
     meaning = {task.name: OutputMeaning(semantics="classification", class_names=task.classes)}
     file = _of_group(trace(split.net, images, outputs=meaning, preprocessing=prepared), group)
     extractor, heads = cut(file, task.design.cut)
-    head = heads[task.name]
-    reached = None if task.test is None else _own_accuracy(task.name, extractor, head, task.test)
-    return Member(file, extractor, head, reached)
+    return Member(file, extractor, heads[task.name])
 
 
 def _of_group(file: ModuleFile, group: Group) -> ModuleFile:

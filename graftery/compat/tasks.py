@@ -35,6 +35,7 @@ class Task:
 
     Raises:
         SamplesRefused: `samples_invalid`, `samples_missing`, `samples_overlap`.
+        RecipeRefused: `recipe_invalid`; logits that are not one for each class.
     """
 
     name: str
@@ -59,6 +60,9 @@ class Task:
             raise SamplesRefused(
                 f"task {self.name} has the classes {list(self.classes)}: it needs two, each named once"
             )
+        allowed = {len(self.classes)} | ({1} if len(self.classes) == 2 else set())
+        if self.outputs not in allowed:
+            raise RecipeRefused(f"task {self.name} has {len(self.classes)} classes, but {self.outputs} logits")
         for what, samples in (("train", self.train), ("test", self.test)):
             if samples is not None:
                 _check_labels(f"{self.name}.{what}", samples, len(self.classes))

@@ -24,6 +24,7 @@ from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, common_labels
 from graftery.data.augment import augment
 from graftery.data.streams import generator
+from graftery.errors import TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress, optimise
 from graftery.learning.pace import Pace
@@ -79,7 +80,9 @@ def train(
         RecipeRefused: `recipe_invalid`, `common_classes`, `group_untrained`.
         Misfit: `shape_mismatch`, `architecture_mismatch`.
         SamplesRefused: `samples_overlap`, `samples_invalid`, `samples_missing`.
-        TrainingFailed: `diverged`, `at_chance`.
+        TraceRefused, ModuleFileError, CutRefused: a net that could not be written as files once it is trained.
+        TrainingFailed: `diverged`.
+        AtChance: `at_chance`; it has those of the networks that are above chance.
 
     Source: Gygli et al. 2021; what is reconstructed and what is ours: docs/methods/compat.md.
     """
@@ -92,8 +95,17 @@ def train(
         with unchanged(*run.frozen):
             run.learn(loop.phase_of("train", {}))
         completed = run.completed()
-        members = {task.name: member_of(task, net, completed) for task, net in zip(tasks, run.nets, strict=True)}
-    return Trained(members, completed.file, loop.history)
+        return run.trained(completed, loop.history)
+
+
+class AtChance(TrainingFailed):
+    """Some of the networks that were trained are at chance.
+
+    `trained` has the others, and the group, whose shared heads learned from all of them; None where there are no others.
+    """
+
+    code = "at_chance"
+    trained: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,8 @@ class _Run:
         return digest.hexdigest()
 
     def learn(self, loop: Loop) -> None:
-        parameters = _named(self.learned, nn.Module.named_parameters)
+        named = _named(self.learned, nn.Module.named_parameters)
+        parameters = {name: each for name, each in named.items() if each.requires_grad}
         for net in self.learned.values():
             net.train()
         most = max(len(task.train) for task in self.tasks)
@@ -206,10 +219,29 @@ class _Run:
         """The group, with the heads that were learned here."""
         if not self.joint:
             return self.group
-        example = self.tasks[0].train.x[:1].to(self.device)
+        example = self.tasks[0].train.x[:1].float().to(self.device)
         with torch.no_grad():
             features = self.nets[0].extractor(example).cpu()
         return Group(with_heads(self.group, {name: head.cpu() for name, head in self.shared.items()}, features))
+
+    def trained(self, group: Group, history: list[dict[str, float | int | str]]) -> Trained:
+        """The members, measured.
+
+        Raises:
+            AtChance: with the others.
+        """
+        members, failed = dict[str, Member](), list[TrainingFailed]()
+        for task, net in zip(self.tasks, self.nets, strict=True):
+            try:
+                members[task.name] = member_of(task, net, group)
+            except TrainingFailed as error:
+                failed.append(error)
+        done = Trained(members, group.file, history)
+        if failed:
+            refusal = AtChance("; ".join(error.message for error in failed), hint=failed[0].hint)
+            refusal.trained = done if members else None
+            raise refusal
+        return done
 
 
 class _Output(nn.Module):

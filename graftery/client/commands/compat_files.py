@@ -69,9 +69,10 @@ def learned(
 
     Raises:
         Conflict: a file that would be written is there.
+        AtChance: after those of the networks that are above chance were written.
         typer.Exit: after Ctrl-C.
     """
-    from graftery.compat import train
+    from graftery.compat import AtChance, train
 
     resume = _checkpoint_in(folder)
     if resume is None:
@@ -91,6 +92,12 @@ def learned(
             )
     except KeyboardInterrupt:
         raise _interrupted(folder) from None
+    except AtChance as error:
+        if error.trained is not None:
+            save_members(folder, error.trained, group)
+            against = "train what is at chance against its group" if error.trained.group.digest != group.digest else ""
+            error.hint = "; ".join(filter(None, (error.hint, f"{folder} has the other networks", against)))
+        raise
 
 
 def save_members(folder: Path, done: Trained, before: ModuleFile) -> tuple[dict[str, dict[str, Path]], Path | None]:

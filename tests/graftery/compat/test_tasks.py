@@ -80,3 +80,12 @@ def test_a_task_with_one_common_class_is_refused() -> None:
     with pytest.raises(GrafteryError, match="has 1 of") as refused:
         check_common(task("c", (0, 1, 2, 3)), COMMON)
     assert refused.value.code == "common_classes"
+
+
+@pytest.mark.parametrize(("classes", "logits"), [(("x", "y"), 3), (("x", "y", "z"), 1), (("x", "y", "z"), 2)])
+def test_logits_are_one_for_each_class(classes: tuple[str, ...], logits: int) -> None:
+    few = SampleSet(X, torch.tensor([0, 1, 0, 1, 0, 1]))
+    with pytest.raises(RecipeRefused, match=f"but {logits} logits") as refused:
+        Task("t", classes, few, DESIGN, logits=logits)
+    assert refused.value.code == "recipe_invalid"
+    assert Task("t", ("x", "y"), few, DESIGN, logits=1).outputs == 1

@@ -168,6 +168,19 @@ def test_what_is_there_is_not_written_over(world: Path, graftery: Call) -> None:
     assert (world / "out/a-net.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_network_at_chance_leaves_the_files_of_the_others(world: Path, tmp_path: Path, graftery: Call) -> None:
+    guesses = samples(B, train=True, most=96)
+    y = torch.randint(len(B), (96,), generator=torch.Generator().manual_seed(0))
+    _npz(tmp_path / "b.npz", SampleSet(guesses.x, y))
+    for name in ("a.npz", "a-test.npz", "b-test.npz"):
+        shutil.copy(world / name, tmp_path)
+    out = tmp_path / "out"
+    code, said, err = graftery(*_training(tmp_path, world / "group.safetensors", out))
+    assert (code, said) == (1, "") and "error[at_chance]: the network of b is right on" in err
+    assert "has the other networks; train what is at chance against its group" in " ".join(err.split())
+    assert {path.stem for path in out.iterdir()} == {"a-net", "a-category", "a-task", "group"}
+
+
 def test_a_member_is_checked(world: Path, graftery: Call) -> None:
     group = world / "out/group.safetensors"
     code, out, _ = graftery("compat", "check", world / "out/a-category.safetensors", group)
