@@ -46,6 +46,23 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
     _check_learning(tasks, group)
 
 
+def device_of(device: str | torch.device) -> torch.device:
+    """The device to train on.
+
+    Raises:
+        RecipeRefused: `recipe_invalid`; neither cpu nor cuda, or none that is here.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise RecipeRefused(f"there is no device {str(device)!r}", hint="cpu or cuda") from None
+    if found.type not in ("cpu", "cuda"):
+        raise RecipeRefused(f"networks of a group are not trained on {found}", hint="cpu or cuda")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise RecipeRefused(f"torch sees no device {found} here", hint="train on the cpu")
+    return found
+
+
 def _check_images(task: Task, wanted: list[int | str]) -> None:
     for what, samples in (("train", task.train), ("test", task.test)):
         if samples is not None and list(samples.x.shape[1:]) != wanted:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from graftery.data import SampleSet
-from graftery.errors import SamplesRefused
+from graftery.errors import Misfit, SamplesRefused, first_line
 from graftery.module import ModuleFile
 from graftery.nn.statistics import reestimated
-from graftery.spec.fit import check_join
+from graftery.spec.fit import check_join, fits, output_of, say
 from graftery.spec.groups import check_one_group, normalised
+from graftery.spec.manifest import TensorSpec
 
 CHUNK = 256
 """Images that go through a net at once, at most."""
@@ -78,25 +79,68 @@ def recombine(
         force: recombine networks that are not of one group, too.
 
     Raises:
-        Misfit: `group_mismatch`, `shape_mismatch`, `preprocessing_mismatch`.
-        SamplesRefused: `samples_missing`.
+        Misfit: `kind_mismatch`, `group_mismatch`, `shape_mismatch`, `preprocessing_mismatch`.
+        SamplesRefused: `samples_missing`; `samples_invalid`, names that differ, labels that are not of the head's classes, one
+            image to re-estimate on, or images that a net does not take. But for the last all is checked before anything is
+            measured.
 
     Source: Gygli et al. 2021; the normalisation is ours.
     """
     names = tuple(extractors)
-    if set(names) != set(heads) or set(names) != set(tests):
-        raise SamplesRefused(f"extractors, heads and tests are of {list(names)}, {list(heads)}, {list(tests)}")
+    _check(extractors, heads, tests, statistics, force=force)
     raw = torch.zeros(len(names), len(names), dtype=torch.float64)
     for row, a in enumerate(names):
         seen = {name: features(extractors[a], tests[name].x) for name in names}
         for column, b in enumerate(names):
-            check_group(extractors[a], heads[b], force=force)
             head = heads[b]
             if statistics is not None and a != b:
                 head = reestimated(head, features(extractors[a], statistics[a]))
             raw[row, column] = _right(head, seen[b], tests[b])
     chance = torch.tensor([chance_of(tests[name]) for name in names], dtype=torch.float64)
     return Matrix(names, raw, chance, tuple(len(tests[name]) for name in names))
+
+
+def _check(
+    extractors: Mapping[str, ModuleFile],
+    heads: Mapping[str, ModuleFile],
+    tests: Mapping[str, SampleSet],
+    statistics: Mapping[str, Tensor] | None,
+    *,
+    force: bool,
+) -> None:
+    names = list(extractors)
+    if not names or set(names) != set(heads) or set(names) != set(tests):
+        raise SamplesRefused(f"extractors, heads and tests are of {names}, {list(heads)}, {list(tests)}")
+    if statistics is not None and not set(names) <= set(statistics):
+        raise SamplesRefused(f"extractors are of {names}, images to re-estimate on of {list(statistics)}")
+    for a, extractor in extractors.items():
+        for b, head in heads.items():
+            check_group(extractor, head, force=force)
+            _check_images(f"{b}'s test images", tests[b].x, a, extractor)
+        if statistics is not None:
+            _check_images(f"{a}'s images to re-estimate on", statistics[a], a, extractor)
+            if len(statistics[a]) < 2:
+                raise SamplesRefused(
+                    f"batch norms are re-estimated on two images at least, {a} has {len(statistics[a])}"
+                )
+    for name, head in heads.items():
+        _check_classes(name, head, tests[name])
+
+
+def _check_images(what: str, x: Tensor, name: str, extractor: ModuleFile) -> None:
+    wanted = extractor.manifest.input
+    if not fits(TensorSpec(dtype="float32", shape=("N", *x.shape[1:])), wanted):
+        raise Misfit(f"{what} are {list(x.shape[1:])}, the extractor of {name} takes {say(wanted)}")
+
+
+def _check_classes(name: str, head: ModuleFile, samples: SampleSet) -> None:
+    output = output_of(head.manifest)
+    classes = output.shape[-1]
+    if len(output.shape) != 2 or not isinstance(classes, int):
+        raise Misfit(f"the head of {name} gives {say(output)}: logits [N, K] are needed", code="semantics_mismatch")
+    most = max(classes, 2) - 1
+    if (seen := int(_labels(samples).max())) > most:
+        raise SamplesRefused(f"the head of {name} tells the classes 0 to {most}, its test images have the label {seen}")
 
 
 def check_group(extractor: ModuleFile, head: ModuleFile, *, force: bool = False) -> None:
@@ -123,7 +167,11 @@ def accuracy(extractor: ModuleFile, head: ModuleFile, samples: SampleSet) -> flo
 
 
 def chance_of(samples: SampleSet) -> float:
-    """What deciding for the most frequent class would reach."""
+    """What deciding for the most frequent class would reach.
+
+    Raises:
+        SamplesRefused: `samples_missing`; `samples_invalid`, labels that are no class ids.
+    """
     y = _labels(samples)
     return float(torch.bincount(y).max()) / len(y)
 
@@ -137,11 +185,20 @@ def _right(head: ModuleFile, features: Tensor, samples: SampleSet) -> float:
 def _through(file: ModuleFile, x: Tensor) -> Tensor:
     net = file.net()
     rows = max(1, min(CHUNK, CHUNK_VALUES // x[0].numel()))
-    with torch.no_grad():
-        return torch.cat([net(chunk) for chunk in torch.split(x.float(), rows)])
+    try:
+        with torch.no_grad():
+            return torch.cat([net(chunk) for chunk in torch.split(x.float(), rows)])
+    except RuntimeError as error:
+        # A size that is free in the input may be one that another layer does not take. A lack of memory stays what it is.
+        if "memory" in str(error):
+            raise
+        raise SamplesRefused(f"the net does not take inputs {list(x.shape[1:])}: {first_line(error)}") from error
 
 
 def _labels(samples: SampleSet) -> Tensor:
     if samples.y is None:
         raise SamplesRefused("recombination is measured on labelled images", code="samples_missing")
-    return samples.y.long()
+    y = samples.y
+    if y.ndim != 1 or bool((y.long() != y).any()) or int(y.min()) < 0:
+        raise SamplesRefused(f"the labels are {y.dtype} {list(y.shape)}: class ids from 0 on are needed, [n]")
+    return y.long()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat import losses
-from graftery.compat.beginning import begun, check
+from graftery.compat.beginning import begun, check, device_of
 from graftery.compat.groups import Group, with_heads
 from graftery.compat.layout import laid_out, placed
 from graftery.compat.members import Member, member_of
@@ -86,10 +86,10 @@ def train(
 
     Source: Gygli et al. 2021; what is reconstructed and what is ours: docs/methods/compat.md.
     """
-    against = Group(group)
+    against, where = Group(group), device_of(device)
     check(tasks, against, incremental)
-    with repeatable(torch.device(device)), torch.random.fork_rng(devices=[]):
-        run = _Run.of(tasks, against, recipe, torch.device(device))
+    with repeatable(where), torch.random.fork_rng(devices=[]):
+        run = _Run.of(tasks, against, recipe, where)
         mark = run.fingerprint(group)
         loop = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=mark)
         with unchanged(*run.frozen):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from graftery.errors import SamplesRefused
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X, with_probe
 
@@ -25,7 +26,12 @@ def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
     Args:
         head: without batch norm it is given back as it is.
         features: [n, ...], n at least 2, what it will stand on.
+
+    Raises:
+        SamplesRefused: `samples_invalid`; one row has no variance.
     """
+    if len(features) < 2:
+        raise SamplesRefused("batch norms are re-estimated on two samples at least: one has no variance")
     names = [
         (node.args[3]["w"], node.args[4]["w"])
         for node in head.graph.nodes

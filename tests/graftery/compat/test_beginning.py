@@ -73,6 +73,13 @@ def test_what_could_only_fail_at_the_end_is_refused_before_the_first_step(what: 
     assert (refused.value.code, steps) == (code, [])
 
 
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+def test_a_device_that_is_not_here_is_refused(device: str) -> None:
+    with pytest.raises(GrafteryError) as refused:
+        train([FEW], found(DESIGN, (), X), QUICK, device=device)
+    assert refused.value.code == "recipe_invalid"
+
+
 def test_a_frozen_layer_stays_as_it_is() -> None:
     design = Design(_frozen, "lower")
     done = train([replace(FEW, design=design)], found(design, ("IIW",), X), QUICK)

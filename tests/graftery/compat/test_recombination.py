@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graftery.compat import Trained, found, recombine, train
+from graftery.compat import Trained, found, recombine, reestimated, train
 from graftery.compat.recombination import Matrix, chance_of, check_group
 from graftery.data import SampleSet
-from graftery.errors import Misfit, SamplesRefused
+from graftery.errors import GrafteryError, Misfit, SamplesRefused
 from graftery.spec.groups import above
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import CompatRecipe
@@ -81,6 +81,57 @@ def test_a_matrix_needs_the_images_of_every_head(trained: Trained) -> None:
     with pytest.raises(SamplesRefused) as refused:
         recombine(*_parts(trained), unlabelled)
     assert refused.value.code == "samples_missing"
+
+
+_ONE = torch.rand(1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "says"),
+    [
+        (SampleSet(torch.rand(14, 3, 8, 8), torch.arange(14) % 7), "shape_mismatch", "b's test images are"),
+        (SampleSet(torch.rand(14, 1, 8, 8), torch.arange(14)), "samples_invalid", "have the label 13"),
+        (SampleSet(torch.rand(14, 1, 8, 8), torch.arange(14) % 7 - 1), "samples_invalid", "class ids from 0"),
+        (SampleSet(torch.rand(14, 1, 8, 8), torch.arange(14) % 7 + 0.7), "samples_invalid", "class ids from 0"),
+        (SampleSet(torch.rand(14, 1, 8, 8), torch.zeros(14, 2).long()), "samples_invalid", "class ids from 0"),
+    ],
+)
+def test_images_and_labels_that_are_not_the_heads_are_refused(
+    trained: Trained, changed: SampleSet, code: str, says: str
+) -> None:
+    with pytest.raises(GrafteryError, match=says) as refused:
+        recombine(*_parts(trained), {**TESTS, "b": changed})
+    assert refused.value.code == code
+
+
+def test_labels_of_whole_numbers_count_whatever_their_type(trained: Trained) -> None:
+    b = TESTS["b"]
+    assert b.y is not None
+    found_ = recombine(*_parts(trained), {**TESTS, "b": SampleSet(b.x, b.y.double())})
+    assert torch.equal(found_.raw, recombine(*_parts(trained), TESTS).raw)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "code"),
+    [
+        ({"a": _ONE, "b": _ONE}, "samples_invalid"),
+        ({"a": _ONE.expand(4, 1, 8, 8)}, "samples_invalid"),
+        ({name: torch.rand(4, 3, 8, 8) for name in "ab"}, "shape_mismatch"),
+    ],
+)
+def test_images_that_nothing_is_estimated_on_are_refused(trained: Trained, statistics: dict, code: str) -> None:
+    with pytest.raises(GrafteryError) as refused:
+        recombine(*_parts(trained), TESTS, statistics=statistics)
+    assert refused.value.code == code
+    with pytest.raises(SamplesRefused, match="two samples at least"):
+        reestimated(_parts(trained)[1]["a"], torch.rand(1, 16, 8, 8))
+
+
+def test_extractors_and_heads_that_were_swapped_are_refused(trained: Trained) -> None:
+    extractors, heads = _parts(trained)
+    with pytest.raises(Misfit) as refused:
+        recombine(heads, extractors, TESTS)
+    assert refused.value.code == "kind_mismatch"
 
 
 def test_chance_is_the_most_frequent_class() -> None:

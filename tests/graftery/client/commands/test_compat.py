@@ -277,6 +277,7 @@ BAD: list[tuple[dict[str, str], int, str, str]] = [
     ({"cut": "nowhere"}, 1, "shape_mismatch", "is cut at nowhere"),
     ({"test": "a={world}/a.npz"}, 1, "samples_overlap", "are in a.train"),
     ({"group": "{world}/a.npz"}, 1, "module_file_invalid", "a.npz"),
+    ({"device": "foo"}, 1, "recipe_invalid", "no device 'foo'"),
 ]
 
 
