@@ -11,7 +11,7 @@ from graftery.compat.groups import Group
 from graftery.compat.members import written
 from graftery.compat.recombination import chance_of
 from graftery.compat.splitting import Split
-from graftery.compat.tasks import Task, check_apart, check_common
+from graftery.compat.tasks import Task, check_apart, check_common, check_shared
 from graftery.errors import Misfit, RecipeRefused, SamplesRefused, first_line
 from graftery.module.meaning import COMMON, ROTATION
 from graftery.spec.groups import above
@@ -36,6 +36,8 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
             code="group_untrained" if incremental else "recipe_invalid",
             hint=other,
         )
+    if incremental and not group.spec.methods:
+        raise RecipeRefused("the group has no methods: nothing is there that a network could join", hint="leave it out")
     check_apart(tasks)
     for task in tasks:
         _check_images(task, list(group.spec.image.shape[1:]))
@@ -43,6 +45,8 @@ def check(tasks: Sequence[Task], group: Group, incremental: bool | None = None) 
             raise Misfit(f"{task.name} is cut at {task.design.cut}, the group at {group.cut}")
         if COMMON in group.heads and task.labelled:
             check_common(task, group.spec.common)
+    if COMMON in group.heads and not group.trained:
+        check_shared([task for task in tasks if task.labelled], group.spec.common)
     _check_learning(tasks, group)
 
 

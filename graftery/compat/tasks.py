@@ -100,7 +100,7 @@ def check_apart(tasks: Sequence[Task]) -> None:
 
 
 def overlap(ours: Tensor, theirs: Tensor) -> int:
-    """How many different images [n, ...] are in both, bit for bit."""
+    """How many different images [n, ...] are in both, bit for bit as float32, which is what networks see."""
     return len(_fingerprints(ours) & _fingerprints(theirs))
 
 
@@ -111,19 +111,48 @@ def common_labels(task: Task, common: Mapping[str, Sequence[str]]) -> Tensor:
 
 
 def check_common(task: Task, common: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a task with fewer than two of the common classes: there is nothing to tell apart.
+    """Refuse a task with images of fewer than two of the common classes: there is nothing to tell apart.
 
     Raises:
         RecipeRefused: `common_classes`.
     """
-    labels = common_labels(task, common)
-    found = torch.unique(labels[labels != NOT_COMMON])
+    found = _seen(task, common)
     if len(found) < 2:
         raise RecipeRefused(
-            f"DCC tells common classes apart, but task {task.name} has {len(found)} of {list(common)}",
+            f"DCC tells common classes apart, but task {task.name} has images of {len(found)} of {list(common)}",
             code="common_classes",
-            hint="name classes that all tasks have, with each task's word for them, or leave DCC out",
+            hint=_COMMON_TO_ALL,
         )
+
+
+def check_shared(tasks: Sequence[Task], common: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a task that shares fewer than two common classes with each of the others: they would learn nothing in common.
+
+    Args:
+        tasks: with labels, and images of two common classes; one alone is not refused.
+
+    Raises:
+        RecipeRefused: `common_classes`.
+    """
+    seen = {task.name: _seen(task, common) for task in tasks}
+    for name, ours in seen.items():
+        shared = [ours & theirs for other, theirs in seen.items() if other != name]
+        if shared and max(map(len, shared)) < 2:
+            raise RecipeRefused(
+                f"DCC tells common classes apart, but task {name} shares fewer than two of {list(common)} with any other",
+                code="common_classes",
+                hint=_COMMON_TO_ALL,
+            )
+
+
+_COMMON_TO_ALL = "name classes that all tasks have, with each task's word for them, or leave DCC out"
+
+
+def _seen(task: Task, common: Mapping[str, Sequence[str]]) -> set[int]:
+    """The common classes that its images show."""
+    assert task.train.y is not None  # noqa: S101 - of labelled tasks alone
+    shown = common_labels(task, common)[task.train.y.long()]
+    return set(shown[shown != NOT_COMMON].tolist())
 
 
 def _check_labels(what: str, samples: SampleSet, classes: int) -> None:
@@ -143,5 +172,5 @@ def _check_labels(what: str, samples: SampleSet, classes: int) -> None:
 
 
 def _fingerprints(x: Tensor) -> set[bytes]:
-    rows = x.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy()
+    rows = x.detach().cpu().float().contiguous().flatten(1).view(torch.uint8).numpy()
     return {hashlib.sha256(row.tobytes()).digest()[:16] for row in rows}

@@ -72,7 +72,8 @@ def train(
         tasks: any number. With IIW, of the group's architecture. Of one without labels only the rotation term is there.
         group: of `found`, or of an earlier training.
         recipe: the steps; which losses there are is the group's.
-        incremental: what is meant, refused where the group does not allow it; by default what it allows.
+        incremental: what is meant, refused where the group does not allow it; by default what it allows. With IIW alone no
+            head is shared: both are allowed, and are the same.
         device: where to train. The same recipe, seed, device and number of threads give the same bytes.
         progress, checkpoint, checkpoint_s, resume: as of `graftery.transplant.transplant`.
 

@@ -5,7 +5,7 @@ import torch
 
 from graftery.compat import Task
 from graftery.compat.losses import NOT_COMMON
-from graftery.compat.tasks import check_apart, check_common, common_labels, overlap
+from graftery.compat.tasks import check_apart, check_common, check_shared, common_labels, overlap
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, RecipeRefused, SamplesRefused
 from tests.support.compatible import COMMON, DESIGN, A, B, samples, task
@@ -70,6 +70,14 @@ def test_an_image_counts_once_however_often_it_is_there() -> None:
     assert overlap(X[[0, 0, 1]], X[[0, 1, 1, 2]]) == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_an_image_is_the_same_in_any_precision(dtype: torch.dtype) -> None:
+    assert overlap(X, X.to(dtype)) == len(X)
+    y = torch.tensor([0, 1, 0, 1, 0, 1])
+    with pytest.raises(SamplesRefused, match="6 images"):
+        _task(SampleSet(X.to(dtype), y), test=SampleSet(X, y))
+
+
 def test_common_labels_follow_the_map() -> None:
     named = {"car": ("automobile", "car"), "cat": ("cat",)}
     found = Task("t", ("dog", "car", "cat"), SampleSet(X, torch.tensor([0, 1, 2, 0, 1, 2])), DESIGN)
@@ -77,7 +85,7 @@ def test_common_labels_follow_the_map() -> None:
 
 
 def test_a_task_with_one_common_class_is_refused() -> None:
-    with pytest.raises(GrafteryError, match="has 1 of") as refused:
+    with pytest.raises(GrafteryError, match="has images of 1 of") as refused:
         check_common(task("c", (0, 1, 2, 3)), COMMON)
     assert refused.value.code == "common_classes"
 
@@ -89,3 +97,20 @@ def test_logits_are_one_for_each_class(classes: tuple[str, ...], logits: int) ->
         Task("t", classes, few, DESIGN, logits=logits)
     assert refused.value.code == "recipe_invalid"
     assert Task("t", ("x", "y"), few, DESIGN, logits=1).outputs == 1
+
+
+def test_a_common_class_without_images_does_not_count() -> None:
+    named = _task(SampleSet(X, torch.tensor([0, 2, 0, 2, 0, 2])), ("3", "4", "other"))
+    with pytest.raises(RecipeRefused, match="has images of 1 of") as refused:
+        check_common(named, COMMON)
+    assert refused.value.code == "common_classes"
+
+
+def test_tasks_share_two_common_classes_with_some_other() -> None:
+    y = torch.tensor([0, 1, 0, 1, 0, 1])
+    tasks = [Task(name, tuple(name), SampleSet(X, y), DESIGN) for name in ("34", "43", "56")]
+    check_shared(tasks[:1], COMMON)
+    check_shared(tasks[:2], COMMON)
+    with pytest.raises(RecipeRefused, match="task 56 shares fewer than two") as refused:
+        check_shared(tasks, COMMON)
+    assert refused.value.code == "common_classes"

@@ -137,6 +137,19 @@ def _refusals() -> dict[str, tuple]:
         "another cut with IIW": (("IIW",), [_few("a", A, Design(Net, "lower.2"))], {}, "shape_mismatch"),
         "one common class": (("DCC",), [_few("a", (0, 1, 2, 3))], {}, "common_classes"),
         "incremental without heads": (("RP",), [_few("a", A)], {"incremental": True}, "group_untrained"),
+        "incremental without heads, one method needing none": (
+            ("DCC", "IIW"),
+            [_few("a", A)],
+            {"incremental": True},
+            "group_untrained",
+        ),
+        "incremental without methods": ((), [_few("a", A)], {"incremental": True}, "recipe_invalid"),
+        "tasks with other common classes each": (
+            ("DCC",),
+            [_few("a", (0, 3, 4)), _few("b", (5, 6, 7))],
+            {},
+            "common_classes",
+        ),
         "two tasks of one name": ((), [_few("a", A), _few("a", B)], {}, "recipe_invalid"),
         "no task": ((), [], {}, "recipe_invalid"),
     }

@@ -266,7 +266,7 @@ BAD: list[tuple[dict[str, str], int, str, str]] = [
     ({"classes": "a=1,2,3"}, 1, "samples_invalid", "ids from 0 to 2"),
     ({"classes": ""}, 1, "samples_invalid", "it needs two"),
     ({"classes": "b=1,2"}, 2, "usage", "--classes names b"),
-    ({"classes": "a=u,v,w,x,y,z,zz"}, 1, "common_classes", "has 0 of"),
+    ({"classes": "a=u,v,w,x,y,z,zz"}, 1, "common_classes", "has images of 0 of"),
     ({"recipe": "epochs=0"}, 1, "recipe_invalid", "epochs: 0 is not allowed: it has to be"),
     ({"recipe": "epoch=3"}, 1, "recipe_invalid", "did you mean epochs?"),
     ({"recipe": "augment.shift=99"}, 1, "recipe_invalid", "augment.shift"),
