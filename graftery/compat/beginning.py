@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +94,31 @@ def _check_learning(tasks: Sequence[Task], group: Group) -> None:
         raise SamplesRefused("DCC's shared head is learned from labels, but no task has any", code="samples_missing")
 
 
-def begun(task: Task, group: Group, recipe: CompatRecipe) -> Split:
+@dataclass(frozen=True)
+class Begun:
+    """A net before its first step.
+
+    Args:
+        mark: tells it from others: what it computes and with which weights, what of it learns, and its layers as they print
+            themselves, since what only works in training (dropout) is in no file.
+    """
+
+    split: Split
+    mark: str
+
+
+def fingerprint(tasks: Sequence[Task], group: Group, recipe: CompatRecipe, begins: Sequence[Begun]) -> str:
+    """Of everything that a training's result depends on."""
+    digest = hashlib.sha256(f"{group.file.digest}{recipe.model_dump_json()}".encode())
+    for task, begin in zip(tasks, begins, strict=True):
+        digest.update(f"{task.name}{task.classes}{task.outputs}{task.design.cut}{begin.mark}".encode())
+        for tensor in (task.train.x, task.train.y):
+            if tensor is not None:
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def begun(task: Task, group: Group, recipe: CompatRecipe) -> Begun:
     """The task's net before the first step: with IIW, with the group's weights.
 
     Raises:
@@ -114,10 +141,12 @@ def begun(task: Task, group: Group, recipe: CompatRecipe) -> Split:
     learned = split.net if task.labelled else split.extractor
     if not any(parameter.requires_grad for parameter in learned.parameters()):
         raise RecipeRefused(f"no weight of {task.name} requires a gradient: nothing would be learned")
-    # Thrown away: a net that no file can hold is refused now, not after its training.
-    written(task, split, group)
+    # A net that no file can hold is refused now, not after its training.
+    made = written(task, split, group)
+    learning = [name for name, parameter in learned.named_parameters() if parameter.requires_grad]
+    layers = re.sub(r" at 0x[0-9a-f]+", "", repr(split.net))
     split.net.train()
-    return split
+    return Begun(split, f"{(made.net or made.extractor).digest}{learning}{layers}")
 
 
 def _features(task: Task, split: Split) -> tuple[int, ...]:

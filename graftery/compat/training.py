@@ -5,7 +5,6 @@ Shapes: N batch, K classes of a task.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat import losses
-from graftery.compat.beginning import begun, check, device_of
+from graftery.compat.beginning import begun, check, device_of, fingerprint
 from graftery.compat.groups import Group, with_heads
 from graftery.compat.layout import laid_out, placed
 from graftery.compat.members import Member, member_of
@@ -91,8 +90,7 @@ def train(
     check(tasks, against, incremental)
     with repeatable(where), torch.random.fork_rng(devices=[]):
         run = _Run.of(tasks, against, recipe, where)
-        mark = run.fingerprint(group)
-        loop = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=mark)
+        loop = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=run.mark)
         with unchanged(*run.frozen):
             run.learn(loop.phase_of("train", {}))
         completed = run.completed()
@@ -118,12 +116,16 @@ class _Run:
     nets: list[Split]
     shared: dict[str, nn.Module]
     """r and c by the name of their output: learned with the nets, or the group's own."""
+    mark: str
+    """`fingerprint`."""
     layout: torch.memory_format = torch.contiguous_format
     """Of images and weights while they learn."""
 
     @classmethod
     def of(cls, tasks: Sequence[Task], group: Group, recipe: CompatRecipe, device: torch.device) -> _Run:
-        nets = [begun(task, group, recipe).on(device) for task in tasks]
+        begins = [begun(task, group, recipe) for task in tasks]
+        mark = fingerprint(tasks, group, recipe, begins)
+        nets = [begin.split.on(device) for begin in begins]
         if group.trained and group.heads:
             net = freeze(group.file.net().to(device))
             shared: dict[str, nn.Module] = {name: _Output(net, name) for name in group.heads}
@@ -133,7 +135,7 @@ class _Run:
                 name: first.split(logits, recipe.seed, f"compat.{name}").head.to(device)
                 for name, logits in group.heads.items()
             }
-        run = cls(tasks, group, recipe, device, nets, shared)
+        run = cls(tasks, group, recipe, device, nets, shared, mark)
         return replace(
             run, layout=laid_out(list(zip(nets, (task.train.x for task in tasks), strict=True)), shared, device)
         )
@@ -151,16 +153,6 @@ class _Run:
         pairs = zip(self.tasks, self.nets, strict=True)
         named = {task.name: net.net if task.labelled else net.extractor for task, net in pairs}
         return named | ({f"shared/{name}": head for name, head in self.shared.items()} if self.joint else {})
-
-    def fingerprint(self, group: ModuleFile) -> str:
-        """Of everything that the result depends on."""
-        digest = hashlib.sha256(f"{group.digest}{self.recipe.model_dump_json()}".encode())
-        for task in self.tasks:
-            digest.update(f"{task.name}{task.classes}{task.outputs}{task.design.cut}".encode())
-            for tensor in (task.train.x, task.train.y):
-                if tensor is not None:
-                    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
 
     def learn(self, loop: Loop) -> None:
         named = _named(self.learned, nn.Module.named_parameters)

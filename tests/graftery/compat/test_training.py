@@ -83,6 +83,31 @@ def test_a_checkpoint_of_another_training_is_refused() -> None:
         train([_few("b", B)], group, QUICK, resume=kept[0])
 
 
+class _Other(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(torch.tanh(self.upper(self.lower(x))))
+        return logits
+
+
+def _dropping(logits: int, share: float) -> Net:
+    net = Net(logits)
+    net.upper.append(torch.nn.Dropout(share))
+    return net
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(Net, _Other), (partial(_dropping, share=0.1), partial(_dropping, share=0.5))]
+)
+def test_a_checkpoint_of_another_net_of_the_same_shapes_is_refused(first: type[Net], second: type[Net]) -> None:
+    group = found(DESIGN, (), X)
+    kept: list[Checkpoint] = []
+    begun = _few("a", A, Design(first, "lower"))
+    train([begun], group, QUICK, checkpoint=kept.append, checkpoint_s=0)
+    train([begun], group, QUICK, resume=kept[0])
+    with pytest.raises(GrafteryError, match="belongs to another"):
+        train([_few("a", A, Design(second, "lower"))], group, QUICK, resume=kept[0])
+
+
 def test_it_tells_how_far_it_is_and_which_losses_there_are() -> None:
     told: list[Progress] = []
     group = found(DESIGN, ("RP", "DCC"), X, common=COMMON)
