@@ -95,9 +95,9 @@ def init(
     """Found a compatibility group: what networks agree on before they are trained, so that their components recombine.
 
     Examples:
-      graftery compat init group.safetensors --net mypackage.nets:build --cut layer2 --methods IIW,DCC \\
+      graftery compat init group.safetensors --net mypackage.nets:build --cut layer2 --methods IIW,RP,DCC \\
         --common car=car,automobile --common cat --example 3x32x32
-      graftery compat init group.safetensors --net mypackage.nets:build --cut layer2 --methods RP --example 3x32x32
+      graftery compat init rotation.safetensors --net mypackage.nets:build --cut layer2 --methods RP --example 3x32x32
     """
     free([group])
     design, image = builder(net), example_of(example)
@@ -140,9 +140,9 @@ def train(
     Examples:
       graftery compat train --group group.safetensors --net mypackage.nets:build --out trained \\
         --task animals=animals.npz --classes animals=cat,dog,car --test animals=animals-test.npz \\
-        --task street=street.npz --classes street=automobile,cat,sign --recipe epochs=20
+        --task street=street.npz --classes street=automobile,cat,sign --test street=street-test.npz --recipe epochs=20
       graftery compat train --group trained/group.safetensors --incremental --net mypackage.nets:build --out later \\
-        --task night=night.npz --recipe recipe.json
+        --task night=night.npz --recipe '{"epochs": 5}'
     """
     plan, against = recipe_of(recipe), read_module(group)
     tasks = tasks_of(
@@ -185,10 +185,10 @@ def matrix(
     """Measure every head on every feature extractor: accuracy, and 100 for as good as the head's own network, 0 for chance.
 
     Examples:
-      graftery compat matrix --member animals=animals-category.safetensors,animals-task.safetensors,animals-test.npz \\
-        --member street=street-category.safetensors,street-task.safetensors,street-test.npz
-      graftery compat matrix --member a=a-f.safetensors,a-h.safetensors,a.npz --member b=b-f.safetensors,b-h.safetensors,b.npz \\
-        --reestimate a=a-images.npz --reestimate b=b-images.npz --csv
+      graftery compat matrix \\
+        --member animals=trained/animals-category.safetensors,trained/animals-task.safetensors,animals-test.npz \\
+        --member street=trained/street-category.safetensors,trained/street-task.safetensors,street-test.npz \\
+        --reestimate animals=animals.npz --reestimate street=street.npz
     """
     if csv and as_json:
         raise typer.BadParameter("--csv and --json are two answers: ask for one")
