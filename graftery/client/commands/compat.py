@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from graftery.client.commands import compat_answers as answers
+from graftery.client.commands import compat_spreads as spreads
 from graftery.client.commands.compat_files import free, learned, read_module, read_samples, save_members
-from graftery.client.commands.compat_plans import components_of, group_spec, images_of, recipe_of, tasks_of
+from graftery.client.commands.compat_plans import components, group_spec, images_of, recipe_of, tasks_of
 from graftery.client.commands.options import Json, json_of_option, pairs, per_task, text_of
 from graftery.client.commands.own_net import builder, example_of, preprocessing_of
 
@@ -66,6 +67,13 @@ Members = Annotated[
     list[str],
     typer.Option(
         "--member", help="NAME=CATEGORY,TASK,TEST: extractor, head, labelled images of the head's task; for each."
+    ),
+]
+Trainings = Annotated[
+    list[Path],
+    typer.Option(
+        help="What `compat train` left, instead of --member, with --test for each network; several times: one for each seed.",
+        metavar="FOLDER",
     ),
 ]
 Reestimate = Annotated[
@@ -141,6 +149,10 @@ def train(
       graftery compat train --group group.safetensors --net mypackage.nets:build --out trained \\
         --task animals=animals.npz --classes animals=cat,dog,car --test animals=animals-test.npz \\
         --task street=street.npz --classes street=automobile,cat,sign --test street=street-test.npz --recipe epochs=20
+      graftery compat train --group group.safetensors --net mypackage.nets:build --out trained-seed-1 \\
+        --task animals=animals.npz --classes animals=cat,dog,car --test animals=animals-test.npz \\
+        --task street=street.npz --classes street=automobile,cat,sign --test street=street-test.npz \\
+        --recipe epochs=20 --recipe seed=1
       graftery compat train --group trained/group.safetensors --incremental --net mypackage.nets:build --out later \\
         --task night=night.npz --recipe '{"epochs": 5}'
     """
@@ -176,7 +188,9 @@ def check(
 
 def matrix(
     *,
-    member: Members,
+    member: Members = [],  # noqa: B006
+    trained: Trainings = [],  # noqa: B006
+    test: Tests = [],  # noqa: B006
     reestimate: Reestimate = [],  # noqa: B006
     force: Forced = False,
     as_json: Json = False,
@@ -184,18 +198,23 @@ def matrix(
 ) -> None:
     """Measure every head on every feature extractor: accuracy, and 100 for as good as the head's own network, 0 for chance.
 
+    Of several trainings it shows the mean and the standard deviation over them.
+
     Examples:
       graftery compat matrix \\
         --member animals=trained/animals-category.safetensors,trained/animals-task.safetensors,animals-test.npz \\
         --member street=trained/street-category.safetensors,trained/street-task.safetensors,street-test.npz \\
         --reestimate animals=animals.npz --reestimate street=street.npz
+      graftery compat matrix --trained trained --trained trained-seed-1 \\
+        --test animals=animals-test.npz --test street=street-test.npz
     """
     if csv and as_json:
         raise typer.BadParameter("--csv and --json are two answers: ask for one")
-    parts = components_of(pairs(member, "--member"))
-    images = images_of(per_task(reestimate, "--reestimate"), list(parts.extractors))
-    from graftery.compat import recombine
-
-    plain = recombine(parts.extractors, parts.heads, parts.tests, force=force)
-    again = images and recombine(parts.extractors, parts.heads, parts.tests, statistics=images, force=force)
-    answers.recombined(plain, again or None, as_json=as_json, as_csv=csv)
+    several = components(pairs(member, "--member"), trained, pairs(test, "--test"))
+    images = images_of(per_task(reestimate, "--reestimate"), list(several[0].extractors))
+    plain = [parts.matrix(None, force=force) for parts in several]
+    again = [parts.matrix(images, force=force) for parts in several] if images else []
+    if len(several) > 1:
+        spreads.recombined(plain, again, as_json=as_json, as_csv=csv)
+    else:
+        answers.recombined(plain[0], again[0] if again else None, as_json=as_json, as_csv=csv)

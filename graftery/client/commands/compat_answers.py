@@ -87,7 +87,7 @@ def checked(path: Path, group: ModuleFile, found: Checked, *, as_json: bool) -> 
 def recombined(plain: Matrix, again: Matrix | None, *, as_json: bool, as_csv: bool) -> None:
     """The matrix as it is; apart from it, with batch norms re-estimated."""
     if as_json:
-        say_json(_matrix(plain) | ({} if again is None else {"reestimated": _matrix(again)}))
+        say_json(matrix_json(plain) | ({} if again is None else {"reestimated": matrix_json(again)}))
         return
     if as_csv:
         text = io.StringIO()
@@ -105,8 +105,8 @@ def _show(matrix: Matrix, how: str) -> None:
     names = matrix.names
     own = {name: float(matrix.chance[at]) for at, name in enumerate(names)}
     say(f"Accuracy in %, {how}: a row is a feature extractor, a column a head")
-    table(("", *names), [*_lines(names, 100 * matrix.raw), ("chance", *(_number(100 * own[name]) for name in names))])
-    say(f"Normalised, {how}: 100 is the head's own network, 0 chance; recombined {_number(matrix.recombined)}")
+    table(("", *names), [*_lines(names, 100 * matrix.raw), ("chance", *(number(100 * own[name]) for name in names))])
+    say(f"Normalised, {how}: 100 is the head's own network, 0 chance; recombined {number(matrix.recombined)}")
     table(("", *names), _lines(names, matrix.normalised))
     for at in matrix.normalised.diagonal().isnan().nonzero().flatten().tolist():
         reached = f"{float(matrix.raw[at, at]):.1%} of {matrix.counts[at]} images"
@@ -114,24 +114,24 @@ def _show(matrix: Matrix, how: str) -> None:
 
 
 def _lines(names: Sequence[str], values: Tensor) -> list[tuple[str, ...]]:
-    return [(name, *map(_number, row)) for name, row in zip(names, values.tolist(), strict=True)]
+    return [(name, *map(number, row)) for name, row in zip(names, values.tolist(), strict=True)]
 
 
 def _rows(matrix: Matrix, restated: str) -> Iterator[tuple[Any, ...]]:
     raw, normalised, chance = matrix.raw.tolist(), matrix.normalised.tolist(), matrix.chance.tolist()
     for row, extractor in enumerate(matrix.names):
         for column, head in enumerate(matrix.names):
-            value = _finite(normalised[row][column])
+            value = finite(normalised[row][column])
             yield restated, extractor, head, raw[row][column], "" if value is None else value, chance[column]
 
 
-def _matrix(matrix: Matrix) -> dict[str, Any]:
+def matrix_json(matrix: Matrix) -> dict[str, Any]:
     return {
         "names": list(matrix.names),
         "accuracy": matrix.raw.tolist(),
         "chance": matrix.chance.tolist(),
-        "normalised": [[_finite(value) for value in row] for row in matrix.normalised.tolist()],
-        "recombined": _finite(matrix.recombined),
+        "normalised": [[finite(value) for value in row] for row in matrix.normalised.tolist()],
+        "recombined": finite(matrix.recombined),
     }
 
 
@@ -150,10 +150,10 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "-"
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """JSON has no infinity: a head whose own network is not above chance has no normalised figure."""
     return value if math.isfinite(value) else None

@@ -122,7 +122,12 @@ def save_members(folder: Path, done: Trained, before: ModuleFile) -> tuple[dict[
 
 
 def _places(folder: Path, name: str) -> dict[str, Path]:
-    return {part: _at(folder, f"{name}-{part}") for part in ("net", "category", "task")}
+    return {part: place_of(folder, name, part) for part in ("net", "category", "task")}
+
+
+def place_of(folder: Path, name: str, part: str) -> Path:
+    """Where `compat train` writes a part of a network."""
+    return _at(folder, f"{name}-{part}")
 
 
 def _at(folder: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from graftery.client.commands.compat_files import read_module, read_samples
+from graftery.client.commands.compat_files import place_of, read_module, read_samples
 from graftery.client.commands.options import json_of_option
 from graftery.client.commands.own_net import builder
 from graftery.client.verbs import request_of
@@ -22,7 +22,7 @@ from graftery.spec.recipes import CompatRecipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from graftery.compat import Task
+    from graftery.compat import Matrix, Task
     from graftery.data import SampleSet
     from graftery.module import ModuleFile
 
@@ -34,6 +34,12 @@ class Components:
     extractors: dict[str, ModuleFile]
     heads: dict[str, ModuleFile]
     tests: dict[str, SampleSet]
+
+    def matrix(self, images: Mapping[str, Tensor] | None, *, force: bool) -> Matrix:
+        """Every head on every extractor; heads' batch norms stand on these images, where there are any."""
+        from graftery.compat import recombine
+
+        return recombine(self.extractors, self.heads, self.tests, statistics=images, force=force)
 
 
 def group_spec(methods: str, common: Sequence[str], image: Tensor) -> GroupSpec:
@@ -94,17 +100,38 @@ def tasks_of(
     ]
 
 
-def components_of(members: Mapping[str, str]) -> Components:
-    """NAME=CATEGORY,TASK,TEST, read."""
+def components(members: Mapping[str, str], folders: Sequence[Path], tests: Mapping[str, str]) -> list[Components]:
+    """Of --member NAME=CATEGORY,TASK,TEST one matrix; of --trained one for each folder, of the networks that --test names."""
+    if bool(members) == bool(folders) or bool(folders) != bool(tests):
+        raise typer.BadParameter("a matrix is of --member for each network, or of --trained with --test for each")
+    if len(set(folders)) < len(folders):
+        raise typer.BadParameter("--trained names a folder twice: each is a training with another seed")
     files = {name: text.split(",") for name, text in members.items()}
     if wrong := [name for name, parts in files.items() if len(parts) != 3 or not all(parts)]:
         raise typer.BadParameter(f"--member is written NAME=CATEGORY,TASK,TEST, not {wrong[0]}={members[wrong[0]]}")
-    if len(files) < 2:
-        raise typer.BadParameter("a matrix is of two networks at least: give --member for each")
+    if len(members or tests) < 2:
+        raise typer.BadParameter(
+            f"a matrix is of two networks at least: give --{'test' if tests else 'member'} for each"
+        )
+    if members:
+        return [_read({name: tuple(map(Path, parts)) for name, parts in files.items()})]
+    names = [check_name(name, what="the name of a task") for name in tests]
+    return [
+        _read(
+            {
+                name: (*(place_of(folder, name, part) for part in ("category", "task")), Path(tests[name]))
+                for name in names
+            }
+        )
+        for folder in folders
+    ]
+
+
+def _read(files: Mapping[str, Sequence[Path]]) -> Components:
     return Components(
-        {name: read_module(Path(parts[0])) for name, parts in files.items()},
-        {name: read_module(Path(parts[1])) for name, parts in files.items()},
-        {name: read_samples(Path(parts[2])) for name, parts in files.items()},
+        {name: read_module(category) for name, (category, _, _) in files.items()},
+        {name: read_module(task) for name, (_, task, _) in files.items()},
+        {name: read_samples(test) for name, (_, _, test) in files.items()},
     )
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import signal
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,44 @@ def test_the_matrix_in_three_forms(world: Path, graftery: Call) -> None:
     _, out, _ = graftery(*line)
     assert out.count("100.0  ") + out.count("100.0\n") >= 4
     assert "chance" in out and "re-estimated" in out and f"{found['normalised'][0][1]:.1f}" in out
+
+
+def test_a_matrix_of_several_trainings_is_their_mean_and_deviation(world: Path, tmp_path: Path, graftery: Call) -> None:
+    other = tmp_path / "other"
+    assert graftery(*_training(world, world / "group.safetensors", other), "--recipe", "seed=1")[0] == 0
+    tests = [word for name in "ab" for word in ("--test", f"{name}={world}/{name}-test.npz")]
+    line = ["compat", "matrix", "--trained", world / "out", *tests]
+    one = json.loads(graftery(*line, "--json")[1])
+    assert one == json.loads(graftery("compat", "matrix", *_members(world), "--json")[1])
+    line = [*line, "--trained", other]
+    code, out, _ = graftery(*line, "--reestimate", world / "check.npz", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["trainings"][0] == one and set(found) == set(found["reestimated"]) | {"reestimated"}
+    cells = [each["normalised"][0][1] for each in found["trainings"]]
+    assert found["normalised"]["mean"][0][1] == pytest.approx(statistics.mean(cells))
+    assert found["normalised"]["deviation"][0][1] == pytest.approx(statistics.stdev(cells))
+    _, out, _ = graftery(*line, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 8 and {row["trainings"] for row in rows} == {"2"}
+    _, out, _ = graftery(*line)
+    cell = found["normalised"]["mean"][0][1], found["normalised"]["deviation"][0][1]
+    assert f"{cell[0]:.1f} ± {cell[1]:.1f}" in out and "over 2 trainings" in out
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        ["--trained", "out"],
+        ["--test", "a=a.npz", "--test", "b=b.npz"],
+        ["--trained", "out", "--trained", "out", "--test", "a=a.npz", "--test", "b=b.npz"],
+        ["--trained", "out", "--test", "a=a.npz"],
+        ["--trained", "out", "--member", "a=a,b,c", "--test", "a=a.npz"],
+    ],
+)
+def test_a_matrix_is_of_members_or_of_trainings(said: list[str], graftery: Call) -> None:
+    code, out, err = graftery("compat", "matrix", *said)
+    assert (code, out) == (2, "") and "--" in err
 
 
 def test_a_matrix_says_which_head_nothing_is_normalised_by(world: Path, tmp_path: Path, graftery: Call) -> None:
