@@ -11,6 +11,8 @@ _INTERVAL = "_interval"
 _MINUS = "_minus_"
 _OF_NOISE = "with the teacher, on noise; a flag, not an accuracy"
 
+_TRIED = {"common", "rotation", "head", "head_chance"}
+
 Entries = list[tuple[str, object]]
 
 
@@ -77,7 +79,15 @@ def _joined(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], Entries]:
     """The metrics without what is said of two modules that were joined with no adapter, and that, in words."""
     rest, found = dict(metrics), Entries()
     if isinstance(rest.get("group"), str):
-        found.append(("group", f"sha256:{rest.pop('group')[:12]}, of both modules: they recombine with no adapter"))
+        how = "" if "recombined" in rest else "; how well they recombine was not measured"
+        found.append(("group", f"sha256:{rest.pop('group')[:12]}, which both modules name{how}"))
+    elif isinstance(tried := rest.get("group"), Mapping) and set(tried) <= _TRIED:
+        if all(value is None for value in rest.pop("group").values()):
+            found.append(("group", "stated, and fits; nothing of it was tried"))
+        else:
+            found.append(
+                ("group", f"tried on its images: {_numbers({k: v for k, v in tried.items() if v is not None})}")
+            )
     if rest.pop("across_groups", False):
         found.append(
             ("group", "FORCED ACROSS GROUPS: the modules were not trained against one, and may well not recombine")

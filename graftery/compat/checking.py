@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graftery.compat import losses
-from graftery.compat.groups import CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
+from graftery.compat.groups import CHECK_FEATURES, CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
 from graftery.compat.recombination import chance_of, features
 from graftery.data import SampleSet
 from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
@@ -16,26 +16,33 @@ from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.spec.fit import fits, output_of, say
 from graftery.spec.groups import above, group_of
+from graftery.spec.manifest import TensorSpec
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the group's heads reach on a module's features of the group's images, from 0 to 1; None: not looked at.
+    """What was tried of a module on the group's images, from 0 to 1; None was not tried: it is only stated.
 
     Args:
-        common: right common classes; chance is one over their number.
-        rotation: right turns; chance is a quarter.
+        common: of an extractor: common classes that the group's head tells from its features; not above chance is refused.
+        rotation: of an extractor: turns that the group's head tells; not above chance is refused.
+        head: of a head: common classes, of those that it names, that it tells from the first member's features. It is
+            a figure, and no refusal: how well true heads recombine depends on the methods.
+        head_chance: what deciding for the most frequent of these would reach.
     """
 
     common: float | None = None
     rotation: float | None = None
+    head: float | None = None
+    head_chance: float | None = None
 
 
 def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
     """Check a category or task module against its group.
 
     Args:
-        module: an extractor, whose features the shared heads are tried on, or a head, which only has a signature.
+        module: an extractor, whose features the shared heads are tried on; or a head, which is tried on the first member's
+            features, where the group has them.
 
     Raises:
         Misfit: `group_mismatch`, `shape_mismatch`, `preprocessing_mismatch`, `architecture_mismatch`.
@@ -51,7 +58,7 @@ def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
     _check_signature(module, group)
     if "IIW" in group.spec.methods:
         _check_weights(module, group)
-    return _tried(module, group) if module.manifest.kind == "category" else Checked()
+    return _tried(module, group) if module.manifest.kind == "category" else _tried_head(module, group)
 
 
 def check_group(file: ModuleFile) -> None:
@@ -59,10 +66,10 @@ def check_group(file: ModuleFile) -> None:
 
     Raises:
         ModuleFileError: `manifest_invalid`, first weights without IIW, or none with it; `weight_unused`.
-        SamplesRefused: `samples_invalid`; the images to check members on.
+        SamplesRefused: `samples_invalid`; the images to check members on, or the features to try heads on.
     """
     group = Group(file)
-    known = (CHECK_X, CHECK_Y) if CHECK_X in file.extras else ()
+    known = (CHECK_X, CHECK_Y, *([CHECK_FEATURES] if group.trained else [])) if CHECK_X in file.extras else ()
     odd = [name for name in sorted(file.extras) if name.startswith("group.") and name not in known]
     odd = [name for name in odd if not name.startswith(INITIAL)]
     if odd:
@@ -78,6 +85,17 @@ def check_group(file: ModuleFile) -> None:
     if len(check) > CHECKED:
         raise SamplesRefused(f"the group has {len(check)} images to check members on, {CHECKED} are allowed")
     checks(check, group.spec)
+    features = file.extras.get(CHECK_FEATURES)
+    if features is not None:
+        _check_features(features, group, len(check))
+
+
+def _check_features(features: Tensor, group: Group, images: int) -> None:
+    spec = TensorSpec(dtype="float32", shape=("N", *features.shape[1:]))
+    if not 0 < len(features) <= images or not features.is_floating_point() or not fits(spec, group.signature):
+        raise SamplesRefused(
+            f"the group's features to try heads on are {list(features.shape)}, its split is at {say(group.signature)}"
+        )
 
 
 def _check_signature(module: ModuleFile, group: Group) -> None:
@@ -123,6 +141,27 @@ def _tried(module: ModuleFile, group: Group) -> Checked:
         turns = torch.arange(len(check.x)) % TURNS
         rotation = _reached(group, ROTATION, module, losses.turned(check.x, turns), turns)
     return Checked(common, rotation)
+
+
+def _tried_head(module: ModuleFile, group: Group) -> Checked:
+    """On the images of those common classes that it names, and among these alone."""
+    seen, names = group.seen, output_of(module.manifest).class_names
+    if seen is None or seen.y is None or not names:
+        return Checked()
+    with torch.no_grad():
+        logits = module.net()(seen.x)
+    if logits.shape[1:] == (1,) and len(names) == 2:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    if logits.shape[1:] != (len(names),):
+        return Checked()
+    index = {name: at for at, words in enumerate(group.spec.common.values()) for name in words}
+    columns = [at for at, name in enumerate(names) if name in index]
+    common = torch.tensor([index[names[at]] for at in columns])
+    rows = torch.isin(seen.y, common)
+    if len(torch.unique(common)) < 2 or not rows.any():
+        return Checked()
+    right = common[logits[rows][:, columns].argmax(1)] == seen.y[rows]
+    return Checked(head=float(right.double().mean()), head_chance=chance_of(SampleSet(seen.x[rows], seen.y[rows])))
 
 
 def _reached(group: Group, head: str, module: ModuleFile, images: Tensor, labels: Tensor) -> float:

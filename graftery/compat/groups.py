@@ -2,12 +2,13 @@
 
 The file's graph holds the shared heads, from features to logits, once they are trained; before that it gives its input
 back. `group.initial.NAME` are the weights that all begin with; `group.check.x` and `group.check.y`, images of common
-classes on which a member can be checked.
+classes on which a member's extractor can be checked; `group.check.features`, what the first member's extractor gives for
+them, on which a head can be tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,9 +24,11 @@ from graftery.spec.groups import above
 from graftery.spec.manifest import CompatMethod, GroupSpec, OutputMeaning, Preprocessing, TensorSpec
 
 INITIAL = "group.initial."
-CHECK_X, CHECK_Y = "group.check.x", "group.check.y"
+CHECK_X, CHECK_Y, CHECK_FEATURES = "group.check.x", "group.check.y", "group.check.features"
 CHECKED = 512
 """At most as many images in `group.check`."""
+FEATURES_BYTES = 2**24
+"""At most as many of `group.check.features`: of large features, those of fewer images."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ class Group:
         x = self.file.extras.get(CHECK_X)
         return None if x is None else SampleSet(x, self.file.extras.get(CHECK_Y))
 
+    @property
+    def seen(self) -> SampleSet | None:
+        """The first member's features of `check`, or of those of it for which there was room, with their labels."""
+        check, features = self.check, self.file.extras.get(CHECK_FEATURES)
+        return None if check is None or features is None else SampleSet(features, _few(check, len(features)).y)
+
 
 def found(
     design: Design,
@@ -118,19 +127,32 @@ def found(
     return _as_group(file, spec, design.cut, preprocessing, extras)
 
 
-def with_heads(group: Group, heads: Mapping[str, nn.Module], features: Tensor) -> ModuleFile:
+def with_heads(
+    group: Group, heads: Mapping[str, nn.Module], features: Tensor, extractor: Callable[[Tensor], Tensor] | None = None
+) -> ModuleFile:
     """The group with the shared heads that a training gave.
 
     Args:
         heads: by the output's name.
         features: [n, ...] of a member.
+        extractor: a member's, in evaluation mode: its features of the group's own images go along.
     """
     meanings = {name: OutputMeaning(semantics="classification", class_names=_names(group, name)) for name in heads}
     file = trace(_Heads(heads), features[:1].expand(2, *features.shape[1:]), kind="teacher", outputs=meanings)
     kept = {name: value for name, value in group.file.extras.items() if name.startswith("group.")}
+    if extractor is not None and group.check is not None:
+        kept[CHECK_FEATURES] = _features(extractor, group.check)
     manifest = group.file.manifest
     made = _as_group(file, group.spec, group.cut, manifest.preprocessing, kept)
     return replace(made, manifest=made.manifest.model_copy(update={"description": manifest.description}))
+
+
+def _features(extractor: Callable[[Tensor], Tensor], check: SampleSet) -> Tensor:
+    """Of as many of the images as there is room for."""
+    with torch.no_grad():
+        one = extractor(check.x[:1])
+        few = _few(check, max(1, FEATURES_BYTES // (one.numel() * 4))).x
+        return torch.cat([extractor(images) for images in torch.split(few, 64)]).float().contiguous()
 
 
 class _Back(nn.Module):
@@ -190,9 +212,7 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
         SamplesRefused: `samples_invalid`; not the group's images, labels that are no common classes, or so few images or
             classes that the best of members would be refused.
     """
-    if len(check) > CHECKED:
-        chosen = torch.randperm(len(check), generator=generator(0, "group.check"))[:CHECKED].sort().values
-        check = check.take(chosen)
+    check = _few(check, CHECKED)
     y = check.y
     if y is not None and (
         y.ndim != 1 or y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < len(spec.common)
@@ -206,6 +226,13 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
         _check_telling(torch.arange(len(check)) % TURNS, "turns")
     labelled = {} if y is None else {CHECK_Y: y.long()}
     return {CHECK_X: check.x.float().contiguous(), **labelled}
+
+
+def _few(check: SampleSet, most: int) -> SampleSet:
+    """So many of them at most, always the same."""
+    if len(check) <= most:
+        return check
+    return check.take(torch.randperm(len(check), generator=generator(0, "group.check"))[:most].sort().values)
 
 
 def _check_telling(labels: Tensor, what: str) -> None:

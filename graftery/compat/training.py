@@ -212,10 +212,16 @@ class _Run:
         """The group, with the heads that were learned here."""
         if not self.joint:
             return self.group
-        example = self.tasks[0].train.x[:1].float().to(self.device)
+        first = self.nets[0].extractor
+
+        def extractor(images: Tensor) -> Tensor:
+            features: Tensor = first(images.to(self.device)).cpu()
+            return features
+
         with torch.no_grad():
-            features = self.nets[0].extractor(example).cpu()
-        return Group(with_heads(self.group, {name: head.cpu() for name, head in self.shared.items()}, features))
+            features = extractor(self.tasks[0].train.x[:1].float())
+        heads = {name: head.cpu() for name, head in self.shared.items()}
+        return Group(with_heads(self.group, heads, features, extractor))
 
     def trained(self, group: Group, history: list[dict[str, float | int | str]]) -> Trained:
         """The members, measured.

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,7 @@ def trained(
 
 def checked(path: Path, group: ModuleFile, found: Checked, *, as_json: bool) -> None:
     if as_json:
-        reached = {"common": found.common, "rotation": found.rotation}
-        say_json({"path": str(path), "group": group.digest, "reached": reached})
+        say_json({"path": str(path), "group": group.digest, "reached": asdict(found)})
         return
     spec = group.manifest.group
     chances = {"common": 1 / max(1, len(spec.common) if spec else 1), "rotation": 1 / 4}
@@ -80,7 +80,10 @@ def checked(path: Path, group: ModuleFile, found: Checked, *, as_json: bool) -> 
         for name, share in reached.items()
         if share is not None
     ]
-    looked = [] if entries[1:] else [("features", "not tried: no extractor, or a group without images or heads")]
+    if found.head is not None and found.head_chance is not None:
+        where = "of the common classes it names, from the first member's features"
+        entries.append(("this head", f"tells {found.head:.1%} {where}; chance is {found.head_chance:.1%}"))
+    looked = [] if entries[1:] else [("stated", "and fits; not tried: the group lacks what it could be tried on")]
     card(f"{path}: a member of its group", entries + looked)
 
 

@@ -48,7 +48,7 @@ def test_a_recombination_says_what_it_rests_on() -> None:
         "own_category": None,
     }
     assert metrics_entries(metrics) == [
-        ("group", "sha256:abababababab, of both modules: they recombine with no adapter"),
+        ("group", "sha256:abababababab, which both modules name"),
         ("normalised", "75.0  (100: as good as on its own category module; 0: chance, 0.5)"),
         ("metrics", "evaluated_on few:1"),
         ("measured", "on 40 samples; in brackets 95% of 1000 resamples, no promise for other samples"),
@@ -56,6 +56,11 @@ def test_a_recombination_says_what_it_rests_on() -> None:
         ("own", "accuracy 0.9 [0.85, 0.95]"),
         ("recombined minus own", "accuracy -0.1 [-0.15, -0.05]"),
     ]
+
+
+def test_what_was_not_measured_is_not_promised() -> None:
+    [(_, text)] = metrics_entries({"group": "ab" * 32})
+    assert text == "sha256:abababababab, which both modules name; how well they recombine was not measured"
 
 
 def test_a_forced_composition_shows() -> None:
@@ -67,6 +72,10 @@ def test_a_forced_composition_shows() -> None:
 
 
 def test_what_a_group_sees_in_a_member_and_how_long_a_training_was() -> None:
-    assert metrics_entries({"group": {"common": 0.75, "rotation": None}}) == [("group", "common 0.75")]
-    assert metrics_entries({"group": {"common": None, "rotation": None}}) == []
+    assert metrics_entries({"group": {"common": 0.75, "rotation": None}}) == [
+        ("group", "tried on its images: common 0.75")
+    ]
+    assert metrics_entries({"group": {"common": None, "rotation": None}}) == [
+        ("group", "stated, and fits; nothing of it was tried")
+    ]
     assert metrics_entries({"steps": 270, "agreement": None}) == [("metrics", "steps 270")]

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graftery.compat import Trained, check_member
+from graftery.compat import Checked, Trained, check_member, groups
+from graftery.compat.checking import check_group
+from graftery.compat.groups import CHECK_FEATURES, Group
 from graftery.errors import GrafteryError
 from graftery.module import ModuleFile
+from graftery.spec.groups import above
 from graftery.spec.manifest import Parent, Preprocessing
 
 
@@ -20,6 +23,51 @@ def test_a_member_passes_with_what_the_groups_heads_see_in_it(trained: Trained) 
     assert found.common is not None and found.common > 0.6
     assert found.rotation is not None and found.rotation > 0.4
     assert check_member(trained.members["b"].head, trained.group).common is None
+
+
+def test_a_head_is_tried_on_the_first_members_features(trained: Trained) -> None:
+    """What it reaches is told; a head of random weights reaches chance, and names the group all the same."""
+    true = check_member(trained.members["b"].head, trained.group)
+    assert true.head is not None and true.head_chance is not None
+    assert above(true.head, true.head_chance, 80), true
+    head = trained.members["b"].head
+    torch.manual_seed(0)
+    noise = {name: torch.randn_like(value) if value.ndim > 1 else value for name, value in head.weights.items()}
+    forged = check_member(replace(head, weights=noise), trained.group)
+    assert forged.head is not None and not above(forged.head, true.head_chance, 80), forged
+
+
+def test_a_head_that_names_too_few_common_classes_is_only_stated(trained: Trained) -> None:
+    head = trained.members["b"].head
+    (name, output), *_ = head.manifest.outputs.items()
+    others = output.model_copy(update={"class_names": tuple("stuvwxyz"[: len(output.class_names)])})
+    assert check_member(_stating(head, outputs={name: others}), trained.group) == Checked()
+
+
+def test_features_that_are_not_the_groups_are_refused(trained: Trained, group: ModuleFile) -> None:
+    check_group(trained.group)
+    for file, features in (
+        (trained.group, torch.zeros(81, 16, 8, 8)),
+        (trained.group, torch.zeros(4, 15, 8, 8)),
+        (group, torch.zeros(4, 16, 8, 8)),
+    ):
+        with pytest.raises(GrafteryError) as refused:
+            check_group(replace(file, extras={**file.extras, CHECK_FEATURES: features}))
+        assert refused.value.code in ("samples_invalid", "weight_unused")
+
+
+def test_of_large_features_there_are_fewer(
+    trained: Trained, group: ModuleFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "FEATURES_BYTES", 10 * 16 * 8 * 8 * 4)
+    net = trained.members["a"].extractor.net()
+    heads = {name: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 4)) for name in ("rotation", "common")}
+    few = Group(groups.with_heads(Group(group), heads, torch.zeros(2, 16, 8, 8), net)).seen
+    whole = Group(trained.group).seen
+    assert few is not None and whole is not None and (len(few), len(whole)) == (10, 80)
+    assert few.y is not None and len(few.y) == 10
+    rows = [int((whole.x - each).flatten(1).abs().amax(1).argmin()) for each in few.x]
+    assert whole.y is not None and torch.equal(whole.y[rows], few.y)
 
 
 def _odd(trained: Trained) -> dict[str, tuple[ModuleFile, str]]:

@@ -29,8 +29,18 @@ def _member(folder: Path, module: ModuleFile, group: str) -> dict[str, Any]:
 
 def test_a_member_is_told_what_the_groups_heads_see_in_it(tmp_path: Path) -> None:
     group = _saved(tones.group(), tmp_path, "group")
-    assert _member(tmp_path, tones.member().extractor, group) == {"common": 1.0, "rotation": 1.0}
-    assert _member(tmp_path, tones.member().head, group) == {"common": None, "rotation": None}
+    assert _member(tmp_path, tones.member().extractor, group) == {
+        "common": 1.0,
+        "rotation": 1.0,
+        "head": None,
+        "head_chance": None,
+    }
+    assert _member(tmp_path, tones.member().head, group) == {
+        "common": None,
+        "rotation": None,
+        "head": None,
+        "head_chance": None,
+    }
 
 
 def test_a_damaged_file_of_the_group_is_not_the_members_fault(tmp_path: Path) -> None:

@@ -187,7 +187,11 @@ def test_a_member_is_checked(world: Path, graftery: Call) -> None:
     code, out, _ = graftery("compat", "check", world / "out/a-category.safetensors", group)
     assert code == 0 and "head rotation" in out and "chance is 25.0%" in out
     code, out, _ = graftery("compat", "check", world / "out/b-task.safetensors", group, "--json")
-    assert code == 0 and json.loads(out)["reached"] == {"common": None, "rotation": None}
+    reached = json.loads(out)["reached"]
+    assert code == 0 and (reached["common"], reached["rotation"]) == (None, None)
+    assert reached["head"] > reached["head_chance"]
+    _, out, _ = graftery("compat", "check", world / "out/b-task.safetensors", group)
+    assert "this head" in out and "from the first member's features" in " ".join(out.split())
     code, out, err = graftery("compat", "check", world / "out/a-category.safetensors", world / "group.safetensors")
     assert (code, out) == (1, "") and err.startswith("error[group_mismatch]: ")
 
