@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from graftery.compat import losses
-from graftery.compat.groups import CHECK_FEATURES, CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, checks
-from graftery.compat.recombination import chance_of, features
+from graftery.compat.groups import CHECK_FEATURES, CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, a_few, checks
+from graftery.compat.recombination import chance_of, class_ids, through
 from graftery.data import SampleSet
 from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
 from graftery.module import ModuleFile
@@ -17,6 +20,11 @@ from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.spec.fit import fits, output_of, say
 from graftery.spec.groups import above, group_of
 from graftery.spec.manifest import TensorSpec
+
+WORK = 2**38
+"""Multiplications and additions that a head's images may take: some seconds of a processor, of the verifier's limit."""
+FEWEST = 64
+"""Images at least, where the group has them."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +143,37 @@ def _tried(module: ModuleFile, group: Group) -> Checked:
     if check is None or not group.trained or not group.heads:
         return Checked()
     common = rotation = None
+    extractor, heads = module.net(), group.file.net()
+
+    def seen(images: Tensor) -> Any:
+        return heads(extractor(images))
+
     if COMMON in group.heads and check.y is not None:
-        common = _reached(group, COMMON, module, check.x, check.y)
+        common = _reached(COMMON, seen, _affordable(check, seen))
     if ROTATION in group.heads:
-        turns = torch.arange(len(check.x)) % TURNS
-        rotation = _reached(group, ROTATION, module, losses.turned(check.x, turns), turns)
+        few = _affordable(SampleSet(check.x, torch.arange(len(check)) % TURNS), seen)
+        turns = class_ids(few)
+        rotation = _reached(ROTATION, seen, SampleSet(losses.turned(few.x, turns), turns))
     return Checked(common, rotation)
+
+
+def _affordable(check: SampleSet, net: Callable[[Tensor], Any]) -> SampleSet:
+    """As many of the images as the work on them may take, FEWEST at least; all, where fewer could tell nothing."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(check.x[:1])
+    few = a_few(check, max(FEWEST, WORK // max(1, counter.get_total_flops())))
+    return few if above(1.0, chance_of(few), len(few)) else check
 
 
 def _tried_head(module: ModuleFile, group: Group) -> Checked:
     """On the images of those common classes that it names, and among these alone."""
-    seen, names = group.seen, output_of(module.manifest).class_names
-    if seen is None or seen.y is None or not names:
+    seen, output = group.seen, output_of(module.manifest)
+    names = output.class_names
+    if seen is None or seen.y is None or not names or len(output.shape) != 2:
         return Checked()
-    with torch.no_grad():
-        logits = module.net()(seen.x)
+    net = module.net()
+    seen = _affordable(seen, net)
+    logits, shown = through(net, seen.x), class_ids(seen)
     if logits.shape[1:] == (1,) and len(names) == 2:
         logits = torch.cat([torch.zeros_like(logits), logits], 1)
     if logits.shape[1:] != (len(names),):
@@ -157,20 +181,22 @@ def _tried_head(module: ModuleFile, group: Group) -> Checked:
     index = {name: at for at, words in enumerate(group.spec.common.values()) for name in words}
     columns = [at for at, name in enumerate(names) if name in index]
     common = torch.tensor([index[names[at]] for at in columns])
-    rows = torch.isin(seen.y, common)
+    rows = torch.isin(shown, common)
     if len(torch.unique(common)) < 2 or not rows.any():
         return Checked()
-    right = common[logits[rows][:, columns].argmax(1)] == seen.y[rows]
-    return Checked(head=float(right.double().mean()), head_chance=chance_of(SampleSet(seen.x[rows], seen.y[rows])))
+    right = common[logits[rows][:, columns].argmax(1)] == shown[rows]
+    return Checked(head=float(right.double().mean()), head_chance=chance_of(SampleSet(seen.x[rows], shown[rows])))
 
 
-def _reached(group: Group, head: str, module: ModuleFile, images: Tensor, labels: Tensor) -> float:
-    with torch.no_grad():
-        found = group.file.net()(features(module, images))
-    logits = found[head] if isinstance(found, dict) else found
-    right = float((logits.argmax(1) == labels).double().mean())
-    chance = chance_of(SampleSet(images, labels))
-    if not above(right, chance, len(labels)):
+def _reached(head: str, seen: Callable[[Tensor], Any], check: SampleSet) -> float:
+    def logits_of(images: Tensor) -> Tensor:
+        found = seen(images)
+        logits: Tensor = found[head] if isinstance(found, dict) else found
+        return logits
+
+    right = float((through(logits_of, check.x).argmax(1) == class_ids(check)).double().mean())
+    chance = chance_of(check)
+    if not above(right, chance, len(check)):
         raise TrainingFailed(
             f"the group's head {head} is right on {right:.1%} of its images with these features, chance is {chance:.1%}",
             code="at_chance",

@@ -83,7 +83,7 @@ class Group:
     def seen(self) -> SampleSet | None:
         """The first member's features of `check`, or of those of it for which there was room, with their labels."""
         check, features = self.check, self.file.extras.get(CHECK_FEATURES)
-        return None if check is None or features is None else SampleSet(features, _few(check, len(features)).y)
+        return None if check is None or features is None else SampleSet(features, a_few(check, len(features)).y)
 
 
 def found(
@@ -151,7 +151,7 @@ def _features(extractor: Callable[[Tensor], Tensor], check: SampleSet) -> Tensor
     """Of as many of the images as there is room for."""
     with torch.no_grad():
         one = extractor(check.x[:1])
-        few = _few(check, max(1, FEATURES_BYTES // (one.numel() * 4))).x
+        few = a_few(check, max(1, FEATURES_BYTES // (one.numel() * 4))).x
         return torch.cat([extractor(images) for images in torch.split(few, 64)]).float().contiguous()
 
 
@@ -212,7 +212,7 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
         SamplesRefused: `samples_invalid`; not the group's images, labels that are no common classes, or so few images or
             classes that the best of members would be refused.
     """
-    check = _few(check, CHECKED)
+    check = a_few(check, CHECKED)
     y = check.y
     if y is not None and (
         y.ndim != 1 or y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < len(spec.common)
@@ -228,7 +228,7 @@ def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:
     return {CHECK_X: check.x.float().contiguous(), **labelled}
 
 
-def _few(check: SampleSet, most: int) -> SampleSet:
+def a_few(check: SampleSet, most: int) -> SampleSet:
     """So many of them at most, always the same."""
     if len(check) <= most:
         return check

@@ -6,7 +6,7 @@ Shapes: n images, T networks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -139,7 +139,7 @@ def _check_classes(name: str, head: ModuleFile, samples: SampleSet) -> None:
     if len(output.shape) != 2 or not isinstance(classes, int):
         raise Misfit(f"the head of {name} gives {say(output)}: logits [N, K] are needed", code="semantics_mismatch")
     most = max(classes, 2) - 1
-    if (seen := int(_labels(samples).max())) > most:
+    if (seen := int(class_ids(samples).max())) > most:
         raise SamplesRefused(f"the head of {name} tells the classes 0 to {most}, its test images have the label {seen}")
 
 
@@ -158,7 +158,7 @@ def check_group(extractor: ModuleFile, head: ModuleFile, *, force: bool = False)
 
 def features(extractor: ModuleFile, x: Tensor) -> Tensor:
     """f(x) [n, ...], without a graph."""
-    return _through(extractor, x)
+    return through(extractor.net(), x)
 
 
 def accuracy(extractor: ModuleFile, head: ModuleFile, samples: SampleSet) -> float:
@@ -172,18 +172,22 @@ def chance_of(samples: SampleSet) -> float:
     Raises:
         SamplesRefused: `samples_missing`; `samples_invalid`, labels that are no class ids.
     """
-    y = _labels(samples)
+    y = class_ids(samples)
     return float(torch.bincount(y).max()) / len(y)
 
 
 def _right(head: ModuleFile, features: Tensor, samples: SampleSet) -> float:
-    logits = _through(head, features)
+    logits = through(head.net(), features)
     decided = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
-    return float((decided == _labels(samples)).double().mean())
+    return float((decided == class_ids(samples)).double().mean())
 
 
-def _through(file: ModuleFile, x: Tensor) -> Tensor:
-    net = file.net()
+def through(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """net(x) [n, ...], without a graph, of so many rows at once that neither images nor what the net makes of them fill the memory.
+
+    Raises:
+        SamplesRefused: `samples_invalid`; inputs of a shape that the net does not take.
+    """
     rows = max(1, min(CHUNK, CHUNK_VALUES // x[0].numel()))
     try:
         with torch.no_grad():
@@ -195,7 +199,12 @@ def _through(file: ModuleFile, x: Tensor) -> Tensor:
         raise SamplesRefused(f"the net does not take inputs {list(x.shape[1:])}: {first_line(error)}") from error
 
 
-def _labels(samples: SampleSet) -> Tensor:
+def class_ids(samples: SampleSet) -> Tensor:
+    """The labels, int64 [n].
+
+    Raises:
+        SamplesRefused: `samples_missing`; `samples_invalid`, labels that are no class ids.
+    """
     if samples.y is None:
         raise SamplesRefused("recombination is measured on labelled images", code="samples_missing")
     y = samples.y

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from graftery.compat import Checked, Trained, check_member, groups
+from graftery.compat import Checked, Trained, check_member, checking, groups
 from graftery.compat.checking import check_group
 from graftery.compat.groups import CHECK_FEATURES, Group
+from graftery.compat.recombination import through
 from graftery.errors import GrafteryError
 from graftery.module import ModuleFile
 from graftery.spec.groups import above
@@ -23,6 +26,26 @@ def test_a_member_passes_with_what_the_groups_heads_see_in_it(trained: Trained) 
     assert found.common is not None and found.common > 0.6
     assert found.rotation is not None and found.rotation > 0.4
     assert check_member(trained.members["b"].head, trained.group).common is None
+
+
+def test_a_large_extractor_is_tried_on_fewer_images(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verifier has so much time: as many images as it is enough for, and never so few that they tell nothing."""
+    looked: list[int] = []
+
+    def counted(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        looked.append(len(x))
+        return through(net, x)
+
+    monkeypatch.setattr(checking, "through", counted)
+    extractor = trained.members["a"].extractor
+    whole = check_member(extractor, trained.group)
+    assert looked == [80, 80]
+    monkeypatch.setattr(checking, "WORK", 1)
+    assert check_member(extractor, trained.group) != whole
+    assert looked[2:] == [64, 64]
+    monkeypatch.setattr(checking, "FEWEST", 1)
+    assert check_member(extractor, trained.group) == whole
+    assert looked[4:] == [80, 80]
 
 
 def test_a_head_is_tried_on_the_first_members_features(trained: Trained) -> None:
