@@ -14,8 +14,8 @@ from app.requests import attaching
 from graftery.cloning import clone
 from graftery.cloning.networks import whole
 from graftery.spec.certificate import CertificateOut
-from graftery.spec.recipes import CloneRecipe
 from graftery.spec.manifest import Parent
+from graftery.spec.recipes import CloneRecipe
 from registry.settings import Settings
 from tests.app.routes.test_clones import compose
 from tests.support import clones, files, tones
