@@ -47,6 +47,7 @@ class Lesson:
         target: inputs to the outputs that the student should have; frozen.
         batches: step to inputs, as `features`, with what the target says of them where that was computed before.
         held_out: groups of inputs [n, ...] that nothing learns from.
+        unit: of the labels of a regression.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Lesson:
     target: nn.Module
     batches: Callable[[int], Batch]
     held_out: tuple[Tensor, ...]
+    unit: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Place:
             target,
             Bank.of(self._batches(learned, device), target, self.recipe),
             tuple(looked_at),
+            self.cell.given.unit,
         )
 
     def _inputs(self, images: Tensor) -> Tensor:

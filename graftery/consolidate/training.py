@@ -105,7 +105,7 @@ def losses(lesson: Lesson, batch: Batch, step: int) -> dict[Objective, Tensor]:
     student = widened(student)
     found: dict[Objective, Tensor] = {}
     if "direct" in wanted and batch.labels is not None:
-        found["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, lesson.semantics)
+        found["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, lesson.semantics, lesson.unit)
     if "distillation" in wanted:
         found["distillation"] = objectives.distillation(student, batch.teacher, lesson.semantics, recipe.temperature)
     if jacobian and batch.direction is not None and batch.gradient is not None:

@@ -13,24 +13,30 @@ from graftery.data.placing import onto
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
 
+LEAST_SPREAD = 1e-3
+"""Of the largest variance among outputs: what a smaller one counts as, or one that hardly varies would outweigh all others."""
 
-def direct(logits: Tensor, labels: Tensor, semantics: Semantics) -> Tensor:
+
+def direct(logits: Tensor, labels: Tensor, semantics: Semantics, unit: Tensor | None = None) -> Tensor:
     """Task loss on labelled samples: the baseline "direct-learn".
 
-    Math: cross entropy, binary where K = 1 (mean over samples and pixels, 255 left out); regression, mean squared error.
+    Math: cross entropy, binary where K = 1 (mean over samples and pixels, 255 left out); regression, the mean over K of
+    mean squared error over `unit`.
 
     Args:
         logits: [N, K] or [N, K, H, W]; regression: any shape.
         labels: [N] or [N, H, W]; regression: the shape of `logits`.
         semantics: what the output means.
+        unit: of a regression, the `spread` of all labels, not of this batch alone; None: squared errors as they are.
 
     Returns:
         A scalar, at least 0, differentiable in `logits`.
 
-    Source: Zhang et al. 2018, the baseline.
+    Source: Zhang et al. 2018, the baseline; the unit is ours, as that of `distillation`, beside which it stands.
     """
     if semantics in ("regression", "feature"):
-        return F.mse_loss(logits, labels.to(logits.dtype).view_as(logits))
+        wanted = labels.to(logits.dtype).view_as(logits)
+        return F.mse_loss(logits, wanted) if unit is None else squared_error(logits, wanted, unit.to(logits))
     if logits.shape[1] > 1:
         if semantics == "classification":
             return F.cross_entropy(logits, labels.long())
@@ -67,6 +73,29 @@ def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, tempera
     soft = torch.sigmoid(teacher / temperature)
     cross = F.binary_cross_entropy_with_logits(student / temperature, soft)
     return temperature**2 * (cross - F.binary_cross_entropy_with_logits(teacher / temperature, soft))
+
+
+def spread(y: Tensor) -> Tensor:
+    """The variance of outputs [N, K, ...], each of the K about its own mean, at least LEAST_SPREAD of the largest.
+
+    Returns:
+        [1, K, 1, ...], positive.
+    """
+    others = [dim for dim in range(y.ndim) if dim != 1]
+    variance = (y - y.mean(others, keepdim=True)).square().mean(others, keepdim=True)
+    return variance.clamp_min(LEAST_SPREAD * float(variance.max())).clamp_min(1e-12)
+
+
+def squared_error(output: Tensor, wanted: Tensor, unit: Tensor) -> Tensor:
+    """The mean over K of mean squared error over unit: the same whatever each of the K is measured in.
+
+    Args:
+        output, wanted: [N, K, ...].
+        unit: [1, K, 1, ...], as `spread` gives it.
+    """
+    largest = unit.max()
+    weights = (largest / unit).sqrt()  # exactly 1 for an output that is alone
+    return F.mse_loss(output * weights, wanted * weights) / largest
 
 
 def _spread(y: Tensor) -> Tensor:

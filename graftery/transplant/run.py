@@ -34,7 +34,7 @@ from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets, differentiable_twice
 from graftery.transplant.opgraph import batch_norms, op_graph
 from graftery.transplant.rounds import Rounds
-from graftery.transplant.sources import Batches, Draw, Noise, from_images, from_moments, from_samples
+from graftery.transplant.sources import Batch, Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train
 from graftery.transplant.watching import watch
 
@@ -160,8 +160,7 @@ class _Run:
         rows = Bank.of(batches, self.nets.teacher, self.recipe)
 
         def one(recipe: TransplantRecipe, adapter: nn.Module, loop: Loop) -> int:
-            watched = self._watched(adapter)
-            return train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=watched)
+            return self._train(adapter, rows, recipe, loop, self._watched(adapter))
 
         if not self.recipe.adapter.choose:
             adapter = self._adapter(self.recipe)
@@ -213,8 +212,18 @@ class _Run:
         return Rounds(invert, self.nets.task, self._adapter, self._teach_rival, self.recipe)(start, hooks)
 
     def _teach_rival(self, recipe: TransplantRecipe, rival: nn.Module, images: Tensor, loop: Loop) -> None:
-        rows = Bank.of(self._batches(images), self.nets.teacher, recipe)
-        train(self.nets, rival, rows, recipe=recipe, semantics=self.given.meaning.semantics, loop=loop)
+        self._train(rival, Bank.of(self._batches(images), self.nets.teacher, recipe), recipe, loop)
+
+    def _train(
+        self,
+        adapter: nn.Module,
+        rows: Callable[[int], Batch],
+        recipe: TransplantRecipe,
+        loop: Loop,
+        score: Callable[[], float] | None = None,
+    ) -> int:
+        semantics, unit = self.given.meaning.semantics, self.given.unit
+        return train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=score, unit=unit)
 
     def _guidance(self) -> Guidance | None:
         """For dense outputs, which depend on where things are, the inversion keeps to the sketch, too."""

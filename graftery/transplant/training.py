@@ -50,6 +50,7 @@ def train(
     semantics: Semantics,
     loop: Loop,
     score: Callable[[], float] | None = None,
+    unit: Tensor | None = None,
 ) -> int:
     """Learn the adapter in place. f, gS and gT stay as they are, to the last bit. Gives the number of steps that it took.
 
@@ -61,6 +62,7 @@ def train(
         semantics: what the output means.
         loop: progress, checkpoints, resumption.
         score: of the adapter as it is; it stops when this rises no more. None: it does all steps.
+        unit: of the labels of a regression (`objectives.direct`).
 
     Raises:
         TrainingFailed: `diverged`; `frozen_changed`.
@@ -72,7 +74,7 @@ def train(
 
     def terms(step: int) -> Mapping[str, Tensor]:
         losses = step_losses(
-            nets, adapter, batches(step), recipe=recipe, semantics=semantics, step=step, linears=linears
+            nets, adapter, batches(step), recipe=recipe, semantics=semantics, step=step, linears=linears, unit=unit
         )
         return {name: recipe.objectives[name] * loss for name, loss in losses.items()}  # type: ignore[index]
 
@@ -91,12 +93,14 @@ def step_losses(
     semantics: Semantics,
     step: int,
     linears: Linears | None = None,
+    unit: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted loss terms of a step, by objective.
 
     Args:
         step: what the random directions and gates depend on, beside the recipe's seed.
         linears: needed for `pseudo_gradient` only.
+        unit: of the labels of a regression (`objectives.direct`).
 
     Returns:
         Scalars, differentiable in the adapter's parameters.
@@ -109,7 +113,7 @@ def step_losses(
     student = widened(student)
     losses: dict[str, Tensor] = {}
     if "direct" in named and batch.labels is not None:
-        losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics)
+        losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics, unit)
     if nets.teacher is None or not TEACHING & named.keys():
         return losses
     teacher = batch.teacher if batch.gradient is not None or not jacobian else None

@@ -72,6 +72,22 @@ def test_direct_is_the_task_loss() -> None:
     assert torch.allclose(o.direct(_logits(2), values, "regression"), F.mse_loss(_logits(2), values.double()))
 
 
+def test_labels_of_a_regression_are_measured_in_their_own_spread() -> None:
+    outputs, labels = _logits(2), _logits(2, seed=1)
+    one = o.direct(outputs, labels, "regression", o.spread(labels))
+    assert torch.allclose(one, (F.mse_loss(outputs, labels, reduction="none") / labels.var(0, correction=0)).mean())
+    units = torch.tensor([1e4, 1e3], dtype=torch.float64)
+    assert torch.allclose(one, o.direct(units * outputs, units * labels, "regression", o.spread(units * labels)))
+
+
+def test_an_output_that_hardly_varies_does_not_outweigh_the_others() -> None:
+    labels = _logits(2) * torch.tensor([1.0, 0.0], dtype=torch.float64)
+    unit = o.spread(labels)
+    assert unit.shape == (1, 2) and float(unit[0, 1] / unit[0, 0]) == pytest.approx(o.LEAST_SPREAD)
+    assert float(o.spread(torch.zeros(4, 2)).min()) > 0
+    assert o.spread(torch.randn(4, 3, 2, 2)).shape == (1, 3, 1, 1)
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_ignored_pixels_count_for_nothing(classes: int) -> None:
     logits = _logits(classes, 4, 4).requires_grad_()

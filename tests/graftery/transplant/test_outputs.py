@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graftery.data import SampleSet
 from graftery.data.noise import noise_images
+from graftery.data.streams import generator
 from graftery.errors import SamplesRefused
 from graftery.module import ModuleFile, trace
 from graftery.spec.manifest import OutputMeaning, Semantics
@@ -93,6 +94,35 @@ def test_every_kind_of_output_is_learned_without_labels(semantics: Semantics, sh
     assert done.recipe.adapter.final_relu is False
     assert _explained(files, done) > 0.3
     assert (done.metrics["agreement"] is not None) == (semantics == "classification")
+
+
+class _In(nn.Module):
+    """A net whose outputs are told in another unit."""
+
+    def __init__(self, net: nn.Module, unit: float) -> None:
+        super().__init__()
+        self.net, self.unit = net, unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.unit * self.net(x)
+
+
+def test_labels_of_a_regression_teach_the_same_in_every_unit() -> None:
+    """Beside a teacher: `distillation` has no unit either."""
+    f, x = t.category_file(t.vector_category(), torch.randn(2, 3)), torch.randn(300, 3, generator=generator(0, "x"))
+    with torch.no_grad():
+        y = t.vector_task()(t.vector_category()(x))
+    noisy = y + 0.7 * y.std() * torch.randn(y.shape, generator=generator(0, "y"))
+    found = []
+    for unit in (1.0, 1e3):
+        nets = (_In(t.vector_task(seed=seed), unit) for seed in (1, 0))
+        task, teacher = (t.task_file(net, torch.rand(2, 5), "regression") for net in nets)
+        samples, measured = SampleSet(x[:20], unit * noisy[:20]), SampleSet(x[20:], unit * y[20:])
+        recipe = TransplantRecipe(steps=60, batch=16, learning_rate=1e-2)
+        done = transplant(f, task, teacher_task=teacher, recipe=recipe, samples=samples, evaluate_on=measured)
+        found.append(done.metrics["adapter"]["r2"])
+    assert found[0] > 0.5
+    assert found[1] == pytest.approx(found[0], abs=0.01)
 
 
 def test_an_embedding_has_no_labels_and_is_not_measured_by_any() -> None:
