@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Nets
 from graftery.transplant.opgraph import op_graph
 from graftery.transplant.sources import Batch, Batches, Draw, Noise, from_images, from_moments, from_samples
+from graftery.transplant.units import Units
 
 HELD_OUT_STEP = 10**7
 """A step that no training comes to: what a source draws at it was not trained on."""
@@ -47,7 +48,7 @@ class Lesson:
         target: inputs to the outputs that the student should have; frozen.
         batches: step to inputs, as `features`, with what the target says of them where that was computed before.
         held_out: groups of inputs [n, ...] that nothing learns from.
-        unit: of the labels of a regression.
+        units: of a regression or a feature.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Lesson:
     target: nn.Module
     batches: Callable[[int], Batch]
     held_out: tuple[Tensor, ...]
-    unit: Tensor | None = None
+    units: Units = field(default_factory=Units)
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,18 @@ class Place:
         target = self.target
         if self.kind == "category":
             student, target = [self.category, *student], nn.Sequential(self.nets.category, target)
+        rows = Bank.of(self._batches(learned, device), target, self.recipe)
+        semantics, samples = self.cell.given.meaning.semantics, self.cell.given.samples
         return Lesson(
             self.cell.name,
             self.cell.teacher_task is None,
             self.recipe,
-            self.cell.given.meaning.semantics,
+            semantics,
             nn.Sequential(*student),
             target,
-            Bank.of(self._batches(learned, device), target, self.recipe),
+            rows,
             tuple(looked_at),
-            self.cell.given.unit,
+            Units.of(semantics, None if samples is None else samples.y, target, rows),
         )
 
     def _inputs(self, images: Tensor) -> Tensor:

@@ -105,9 +105,13 @@ def losses(lesson: Lesson, batch: Batch, step: int) -> dict[Objective, Tensor]:
     student = widened(student)
     found: dict[Objective, Tensor] = {}
     if "direct" in wanted and batch.labels is not None:
-        found["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, lesson.semantics, lesson.unit)
+        found["direct"] = objectives.direct(
+            student[: len(batch.labels)], batch.labels, lesson.semantics, lesson.units.labels
+        )
     if "distillation" in wanted:
-        found["distillation"] = objectives.distillation(student, batch.teacher, lesson.semantics, recipe.temperature)
+        found["distillation"] = objectives.distillation(
+            student, batch.teacher, lesson.semantics, recipe.temperature, lesson.units.teacher
+        )
     if jacobian and batch.direction is not None and batch.gradient is not None:
         gradient = objectives.input_gradient(student, inputs, batch.direction, create_graph=True)
         found["back_distillation"] = objectives.back_distillation(gradient, batch.gradient)

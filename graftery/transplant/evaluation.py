@@ -33,7 +33,7 @@ def evaluate(
 
     Returns:
         classification: `accuracy`, `balanced_accuracy`, with one logit `auc`; segmentation: `iou`, `pixel_accuracy`;
-        regression: `mse`, `mae`, `r2`.
+        regression: `mse`, `mae`, `r2` (of several outputs their mean; none where no label varies).
 
     Raises:
         SamplesRefused: `samples_invalid`; no labels, or labels that do not fit the output.

@@ -19,7 +19,6 @@ from graftery.spec.groups import check_one_group
 from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
 from graftery.spec.recipes import ADAPTER_NOISE, TransplantRecipe
 from graftery.transplant.evaluation import check_labels
-from graftery.transplant.objectives import spread
 
 SKETCH = "sketch.mean"
 """The tensor of a category's file without which there is no sketch."""
@@ -81,14 +80,6 @@ class Given:
     def meaning(self) -> OutputSpec:
         """The output's spec: gS's."""
         return output_of(self.task.manifest)
-
-    @property
-    def unit(self) -> Tensor | None:
-        """What squared errors of a regression's labels are measured in, from all labels that are there; None: there are none."""
-        samples = self.samples
-        if samples is None or samples.y is None or self.meaning.semantics != "regression":
-            return None
-        return spread(samples.y.double())
 
     @property
     def parents(self) -> tuple[Parent, ...]:

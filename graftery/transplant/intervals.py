@@ -1,6 +1,6 @@
 """Bootstrap intervals: where a metric would lie with other samples of the same kind.
 
-Shapes: R resamples (a block of them), n samples, L classes, D numbers of one regression output.
+Shapes: R resamples (a block of them), n samples, L classes, K outputs of P numbers of a regression.
 Source: Efron and Tibshirani 1993, the percentile interval.
 """
 
@@ -92,13 +92,15 @@ def _segmentation(weights_Rn: Tensor, tallies_n3L: Tensor, _: Tensor) -> dict[st
 
 
 def _regression(weights_Rn: Tensor, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    labels_nD = labels.double().reshape(len(labels), -1)
-    error_nD = outputs.double().reshape(len(labels), -1) - labels_nD
-    labels_nD = labels_nD - labels_nD.mean(0)  # about zero, so that the variance below loses no digits
+    labels_nKP = metrics.by_output(labels.double())
+    error_nKP = metrics.by_output(outputs.double().view_as(labels)) - labels_nKP
+    varied_K = metrics.varied(labels_nKP)
+    labels_nKP = labels_nKP - labels_nKP.mean(0)  # about zero, so that the variance below loses no digits
     weights_Rn = weights_Rn.double() / len(labels)
-    per_sample_n3 = torch.stack([error_nD.square().mean(1), error_nD.abs().mean(1), labels_nD.square().mean(1)], 1)
-    mse_R, mae_R, square_R = (weights_Rn @ per_sample_n3).unbind(1)
-    variance_R = square_R - (weights_Rn @ labels_nD).square().mean(1)
-    varied_R = variance_R > 1e-12 * labels_nD.square().mean()  # else one sample, drawn again and again
-    r2_R = (1 - mse_R / variance_R.clamp_min(1e-12)).where(varied_R, torch.nan)
-    return {"mse": mse_R, "mae": mae_R, "r2": r2_R}
+    mse_RK, square_RK = weights_Rn @ error_nKP.square().mean(2), weights_Rn @ labels_nKP.square().mean(2)
+    mean_RKP = (weights_Rn @ labels_nKP.flatten(1)).view(-1, *labels_nKP.shape[1:])
+    variance_RK = square_RK - mean_RKP.square().mean(2)
+    # A resample may be of one sample, drawn again and again.
+    varied_RK = (variance_RK > 1e-12 * labels_nKP.square().mean((0, 2))) & varied_K
+    r2_RK = (1 - mse_RK / variance_RK).where(varied_RK, torch.nan)
+    return {"mse": mse_RK.mean(1), "mae": weights_Rn @ error_nKP.abs().mean((1, 2)), "r2": r2_RK.nanmean(1)}

@@ -73,12 +73,24 @@ def overlaps(hit_L: Tensor, labelled_L: Tensor, decided_L: Tensor) -> dict[str, 
 
 
 def regression(outputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """`mse`, `mae` and `r2` (1 - mse over the labels' variance, each output column about its own mean)."""
+    """`mse`, `mae` and `r2`: 1 - mse over the labels' variance, as a mean over the outputs whose labels vary; left out where none does."""
     outputs, labels = outputs.double(), labels.double().view_as(outputs)
-    error = outputs - labels
-    variance = (labels - labels.mean(0)).square().mean()
-    mse = error.square().mean()
-    return {"mse": float(mse), "mae": float(error.abs().mean()), "r2": float(1 - mse / variance.clamp_min(1e-12))}
+    error_nKP, labels_nKP = by_output(outputs - labels), by_output(labels)
+    found = {"mse": float(error_nKP.square().mean()), "mae": float(error_nKP.abs().mean())}
+    if bool((varied_K := varied(labels_nKP)).any()):
+        variance_K = (labels_nKP - labels_nKP.mean(0)).square().mean((0, 2))
+        found["r2"] = float((1 - error_nKP.square().mean((0, 2)) / variance_K)[varied_K].mean())
+    return found
+
+
+def by_output(values: Tensor) -> Tensor:
+    """Values [n, K, ...] or [n] as [n, K, P]."""
+    return values.reshape(len(values), values.shape[1] if values.ndim > 1 else 1, -1)
+
+
+def varied(labels_nKP: Tensor) -> Tensor:
+    """For which of the K outputs the labels are not the same for all samples."""
+    return (labels_nKP != labels_nKP[:1]).any(2).any(0)
 
 
 def kappa(ours: Tensor, theirs: Tensor) -> float:

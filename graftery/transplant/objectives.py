@@ -13,6 +13,8 @@ from graftery.data.placing import onto
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
 
+UNBOUND: frozenset[Semantics] = frozenset({"regression", "feature"})
+"""Outputs that are numbers, each in a unit of its own, and no logits."""
 LEAST_SPREAD = 1e-3
 """Of the largest variance among outputs: what a smaller one counts as, or one that hardly varies would outweigh all others."""
 
@@ -34,7 +36,7 @@ def direct(logits: Tensor, labels: Tensor, semantics: Semantics, unit: Tensor | 
 
     Source: Zhang et al. 2018, the baseline; the unit is ours, as that of `distillation`, beside which it stands.
     """
-    if semantics in ("regression", "feature"):
+    if semantics in UNBOUND:
         wanted = labels.to(logits.dtype).view_as(logits)
         return F.mse_loss(logits, wanted) if unit is None else squared_error(logits, wanted, unit.to(logits))
     if logits.shape[1] > 1:
@@ -48,16 +50,19 @@ def direct(logits: Tensor, labels: Tensor, semantics: Semantics, unit: Tensor | 
     return (losses * known).sum() / known.sum().clamp_min(1)
 
 
-def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, temperature: float) -> Tensor:
+def distillation(
+    student: Tensor, teacher: Tensor, semantics: Semantics, temperature: float, unit: Tensor | None = None
+) -> Tensor:
     """How far the student's output is from the teacher's.
 
     Math: T^2 KL(p(teacher / T) || p(student / T)), p the softmax over K, or the sigmoid where K = 1; mean over samples
     and positions. Regression: mean squared error over the variance of the teacher's outputs in the batch, each output about
-    its own mean.
+    its own mean, where each output is divided by the root of its `unit`.
 
     Args:
         student, teacher: logits of one shape, [N, K, ...].
         temperature: T; logits are divided by it.
+        unit: of a regression, the `spread` of many of the teacher's outputs; None: that of this batch.
 
     Returns:
         A scalar, at least 0, differentiable in `student`.
@@ -65,8 +70,12 @@ def distillation(student: Tensor, teacher: Tensor, semantics: Semantics, tempera
     Source: forward distillation in Zhang et al. 2018; the temperature after Hinton et al. 2015; the scaling by T^2 and
     by the variance make the weight mean the same for every T and unit.
     """
-    if semantics in ("regression", "feature"):
-        return F.mse_loss(student, teacher) / _spread(teacher).clamp_min(1e-12)
+    if semantics in UNBOUND:
+        weights = _weights(spread(teacher) if unit is None else unit.to(teacher))
+        student, teacher = student * weights, teacher * weights
+        others = [dim for dim in range(teacher.ndim) if dim != 1]
+        variance = (teacher - teacher.mean(others, keepdim=True)).square().mean()
+        return F.mse_loss(student, teacher) / variance.clamp_min(1e-12)
     if student.shape[1] > 1:
         log_s, log_t = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
         return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1).mean()
@@ -93,15 +102,13 @@ def squared_error(output: Tensor, wanted: Tensor, unit: Tensor) -> Tensor:
         output, wanted: [N, K, ...].
         unit: [1, K, 1, ...], as `spread` gives it.
     """
-    largest = unit.max()
-    weights = (largest / unit).sqrt()  # exactly 1 for an output that is alone
-    return F.mse_loss(output * weights, wanted * weights) / largest
+    weights = _weights(unit)
+    return F.mse_loss(output * weights, wanted * weights) / unit.max()
 
 
-def _spread(y: Tensor) -> Tensor:
-    """Variance of outputs [N, K, ...], each of the K about its own mean."""
-    others = [dim for dim in range(y.ndim) if dim != 1]
-    return (y - y.mean(others, keepdim=True)).square().mean()
+def _weights(unit: Tensor) -> Tensor:
+    """What makes outputs alike: at least 1, and exactly 1 for an output that is alone."""
+    return (unit.max() / unit).sqrt()
 
 
 def back_distillation(d_student: Tensor, d_teacher: Tensor) -> Tensor:

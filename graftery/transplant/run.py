@@ -36,6 +36,7 @@ from graftery.transplant.opgraph import batch_norms, op_graph
 from graftery.transplant.rounds import Rounds
 from graftery.transplant.sources import Batch, Batches, Draw, Noise, from_images, from_moments, from_samples
 from graftery.transplant.training import train
+from graftery.transplant.units import Units
 from graftery.transplant.watching import watch
 
 
@@ -194,7 +195,7 @@ class _Run:
         """What should rise while h learns. Where no term is about outputs, outputs do not tell; nor noise, where h learns crops."""
         if "distillation" not in self.recipe.objectives or "crops" in self.recipe.sources:
             return None
-        return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"))
+        return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"), self.given.meaning.semantics)
 
     def _inverted(self, hooks: Loop) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Images, and where h starts: as the student of their rounds."""
@@ -222,8 +223,9 @@ class _Run:
         loop: Loop,
         score: Callable[[], float] | None = None,
     ) -> int:
-        semantics, unit = self.given.meaning.semantics, self.given.unit
-        return train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=score, unit=unit)
+        semantics, samples = self.given.meaning.semantics, self.given.samples
+        units = Units.of(semantics, None if samples is None else samples.y, self.nets.teacher, rows)
+        return train(self.nets, adapter, rows, recipe=recipe, semantics=semantics, loop=loop, score=score, units=units)
 
     def _guidance(self) -> Guidance | None:
         """For dense outputs, which depend on where things are, the inversion keeps to the sketch, too."""

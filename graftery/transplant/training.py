@@ -21,6 +21,7 @@ from graftery.transplant.nets import Nets, differentiable_twice
 from graftery.transplant.opgraph import op_graph, widened
 from graftery.transplant.pseudo import Linear
 from graftery.transplant.sources import Batch
+from graftery.transplant.units import Units
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def train(
     semantics: Semantics,
     loop: Loop,
     score: Callable[[], float] | None = None,
-    unit: Tensor | None = None,
+    units: Units = Units(),  # noqa: B008  immutable
 ) -> int:
     """Learn the adapter in place. f, gS and gT stay as they are, to the last bit. Gives the number of steps that it took.
 
@@ -62,7 +63,7 @@ def train(
         semantics: what the output means.
         loop: progress, checkpoints, resumption.
         score: of the adapter as it is; it stops when this rises no more. None: it does all steps.
-        unit: of the labels of a regression (`objectives.direct`).
+        units: of a regression or a feature.
 
     Raises:
         TrainingFailed: `diverged`; `frozen_changed`.
@@ -74,7 +75,7 @@ def train(
 
     def terms(step: int) -> Mapping[str, Tensor]:
         losses = step_losses(
-            nets, adapter, batches(step), recipe=recipe, semantics=semantics, step=step, linears=linears, unit=unit
+            nets, adapter, batches(step), recipe=recipe, semantics=semantics, step=step, linears=linears, units=units
         )
         return {name: recipe.objectives[name] * loss for name, loss in losses.items()}  # type: ignore[index]
 
@@ -93,14 +94,14 @@ def step_losses(
     semantics: Semantics,
     step: int,
     linears: Linears | None = None,
-    unit: Tensor | None = None,
+    units: Units = Units(),  # noqa: B008  immutable
 ) -> dict[str, Tensor]:
     """The unweighted loss terms of a step, by objective.
 
     Args:
         step: what the random directions and gates depend on, beside the recipe's seed.
         linears: needed for `pseudo_gradient` only.
-        unit: of the labels of a regression (`objectives.direct`).
+        units: of a regression or a feature.
 
     Returns:
         Scalars, differentiable in the adapter's parameters.
@@ -113,13 +114,15 @@ def step_losses(
     student = widened(student)
     losses: dict[str, Tensor] = {}
     if "direct" in named and batch.labels is not None:
-        losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics, unit)
+        losses["direct"] = objectives.direct(student[: len(batch.labels)], batch.labels, semantics, units.labels)
     if nets.teacher is None or not TEACHING & named.keys():
         return losses
     teacher = batch.teacher if batch.gradient is not None or not jacobian else None
     teacher = nets.teacher(features) if teacher is None else teacher
     if "distillation" in named:
-        losses["distillation"] = objectives.distillation(student, teacher.detach(), semantics, recipe.temperature)
+        losses["distillation"] = objectives.distillation(
+            student, teacher.detach(), semantics, recipe.temperature, units.teacher
+        )
     if jacobian and batch.direction is not None and batch.gradient is not None:
         d_student = objectives.input_gradient(student, features, batch.direction, create_graph=True)
         losses["back_distillation"] = objectives.back_distillation(d_student, batch.gradient)

@@ -64,6 +64,16 @@ def test_regression_of_several_numbers() -> None:
     assert {name: float(value[4]) for name, value in found.items()} == pytest.approx(wanted, rel=1e-6)
 
 
+def test_regression_of_maps_and_of_outputs_whose_labels_do_not_vary() -> None:
+    labels = torch.randn(SMALL, 2, 3, 3, generator=torch.Generator().manual_seed(3))
+    labels[:, 1] = 0.1
+    outputs = labels + torch.linspace(-1, 1, 2 * 9 * SMALL).view_as(labels)
+    found, index = resampled(outputs, labels, "regression", 0), _drawn(SMALL, 0)[4]
+    wanted = metrics.regression(outputs[index], labels[index])
+    assert {name: float(value[4]) for name, value in found.items()} == pytest.approx(wanted, rel=1e-6)
+    assert intervals(resampled(outputs[:, 1:], labels[:, 1:], "regression", 0)).keys() == {"mse", "mae"}
+
+
 def test_an_interval_is_as_wide_as_the_binomial_says() -> None:
     labels = torch.arange(400) % 2
     logits = (labels.float() - 0.5)[:, None].clone()

@@ -52,8 +52,18 @@ def test_regression_is_that_of_scikit_learn(seed: int) -> None:
     found = metrics.regression(outputs, labels)
     assert found["mse"] == pytest.approx(reference.mean_squared_error(labels, outputs))
     assert found["mae"] == pytest.approx(reference.mean_absolute_error(labels, outputs))
-    wanted = reference.r2_score(labels, outputs, multioutput="variance_weighted")
+    wanted = reference.r2_score(labels, outputs, multioutput="uniform_average")
     assert found["r2"] == pytest.approx(wanted)
+
+
+def test_outputs_whose_labels_do_not_vary_have_no_r2() -> None:
+    labels = torch.randn(20, 2)
+    labels[:, 1] = 0.1
+    outputs = labels + 0.1 * torch.randn(20, 2)
+    assert metrics.regression(outputs, labels)["r2"] == pytest.approx(
+        metrics.regression(outputs[:, :1], labels[:, :1])["r2"]
+    )
+    assert metrics.regression(outputs[:, 1:], labels[:, 1:]).keys() == {"mse", "mae"}
 
 
 def test_labels_of_a_regression_may_lack_the_last_dimension() -> None:

@@ -45,7 +45,14 @@ def test_distillation_of_a_regression_has_no_unit() -> None:
     student, teacher = _logits(3), _logits(3, seed=1)
     one = o.distillation(student, teacher, "regression", 2.0)
     assert torch.allclose(one, o.distillation(1000 * student, 1000 * teacher, "regression", 5.0))
-    assert torch.allclose(one, F.mse_loss(student, teacher) / teacher.var(0, correction=0).mean())
+    wanted = ((student - teacher).square().mean(0) / teacher.var(0, correction=0)).mean()
+    assert torch.allclose(one, wanted)
+    units = torch.tensor([4.0, 1.0, 0.5], dtype=torch.float64)
+    assert torch.allclose(one, o.distillation(units * student, units * teacher, "regression", 2.0))
+    assert torch.equal(
+        o.distillation(student[:, :1], teacher[:, :1], "regression", 2.0),
+        F.mse_loss(student[:, :1], teacher[:, :1]) / (teacher[:, :1] - teacher[:, :1].mean()).square().mean(),
+    )
 
 
 def test_a_constant_explains_nothing_of_a_regression_with_several_outputs() -> None:
