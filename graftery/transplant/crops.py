@@ -6,10 +6,10 @@ Source: ours (docs/methods/transplant.md). Crops tell more of the images than st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftery.data.placing import onto
 from graftery.data.streams import generator
@@ -66,6 +66,22 @@ def take(net: Callable[[Tensor], Tensor], size: tuple[int, ...], like: Tensor) -
     except RuntimeError:
         return False
     return True
+
+
+def whole_size(
+    tensors: Mapping[str, Tensor], like: Tensor, alone: Sequence[nn.Module | None] | None
+) -> tuple[int, int] | None:
+    """What crops are continued to; None: nothing stands beside them, and all nets take them as they are.
+
+    Args:
+        tensors: of a sketch with crops.
+        like: whole maps [n, C, H, W].
+        alone: the nets that run on crops and nothing else; None: something stands beside them.
+    """
+    size = tuple(tensors[CROPS].shape[2:])
+    if alone is not None and all(take(net, size, like) for net in alone if net is not None):
+        return None
+    return like.shape[2], like.shape[3]
 
 
 def from_crops(

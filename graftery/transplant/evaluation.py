@@ -110,12 +110,8 @@ def _outputs(
     outputs: list[Tensor] = []
     for x_batch, y_batch in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
         logits = net(x_batch.to(device)).cpu()
-        if semantics == "segmentation" and logits.shape[2:] != y_batch.shape[1:]:
-            raise SamplesRefused(
-                f"the labels are of {list(y_batch.shape[1:])} pixels, the output of {list(logits.shape[2:])}",
-                hint="resize the labels to the output",
-            )
         if semantics == "segmentation":
+            check_pixels(y_batch, logits)
             logits = metrics.tallies(metrics.decide(logits), y_batch, max(2, logits.shape[1]))
         outputs.append(logits)
     return torch.cat(outputs)
@@ -135,6 +131,19 @@ def check_labels(samples: SampleSet, meaning: OutputSpec, what: str = "the sampl
     """
     if samples.y is not None:
         labels.check_labels(tuple(samples.y.shape), label_facts(samples.y), meaning, what)
+
+
+def check_pixels(masks: Tensor, logits: Tensor, what: str = "the samples") -> None:
+    """Refuse masks [n, H, W] of another resolution than that of logits [N, K, H, W].
+
+    Raises:
+        SamplesRefused: `samples_invalid`.
+    """
+    if logits.shape[2:] != masks.shape[1:]:
+        raise SamplesRefused(
+            f"the labels of {what} are of {list(masks.shape[1:])} pixels, the output of {list(logits.shape[2:])}",
+            hint="resize the labels to the output",
+        )
 
 
 @torch.no_grad()

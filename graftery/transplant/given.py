@@ -18,7 +18,7 @@ from graftery.spec.fit import check_join, output_of
 from graftery.spec.groups import check_one_group
 from graftery.spec.manifest import OutputSpec, Parent, TensorSpec
 from graftery.spec.recipes import ADAPTER_NOISE, TransplantRecipe
-from graftery.transplant.evaluation import check_labels
+from graftery.transplant.evaluation import check_labels, check_pixels
 
 SKETCH = "sketch.mean"
 """The tensor of a category's file without which there is no sketch."""
@@ -71,6 +71,23 @@ class Given:
         """
         if "direct" in recipe.objectives and self.samples is not None and self.samples.y is not None:
             labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", recipe.labels or 0)
+
+    def check_masks(self, recipe: TransplantRecipe, logits: Tensor) -> None:
+        """Refuse masks of another resolution than the output's, which a manifest with free sizes does not tell.
+
+        Args:
+            recipe: complete.
+            logits: the output for inputs of `input_shape`.
+
+        Raises:
+            SamplesRefused: `samples_invalid`.
+        """
+        if self.meaning.semantics != "segmentation":
+            return
+        learned = self.samples if "direct" in recipe.objectives else None
+        for name, samples in (("samples", learned), ("evaluate_on", self.evaluate_on)):
+            if samples is not None and samples.y is not None:
+                check_pixels(samples.y, logits, name)
 
     @property
     def _sets(self) -> list[SampleSet]:

@@ -24,7 +24,7 @@ from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
-from graftery.transplant.crops import CROPS, from_crops, take
+from graftery.transplant.crops import CROPS, from_crops, whole_size
 from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given, with_final_relu
 from graftery.transplant.guidance import Guidance
@@ -141,7 +141,10 @@ class _Run:
         given.check_features(tuple(example.shape[1:]))
         recipe = given.with_start(with_final_relu(recipe, example, len(given.task.manifest.input.shape)))
         run = cls(given, recipe, nets, noise, example[:2])
-        return replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
+        run = replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
+        with torch.no_grad():
+            given.check_masks(recipe, nets.task(run._adapter(recipe)(run.example)))
+        return run
 
     @property
     def device(self) -> torch.device:
@@ -251,17 +254,11 @@ class _Run:
         if "moments" in recipe.sources:
             features["moments"] = from_moments(self.given.category.extras, recipe, device)
         if "crops" in recipe.sources:
-            features["crops"] = from_crops(self.given.category.extras, self._crop_size(), recipe, device)
+            student = nn.Sequential(self._adapter(self.recipe), self.nets.task)
+            alone = (self.nets.teacher, student) if self.recipe.sources == ("crops",) else None
+            size = whole_size(self.given.category.extras, self.example, alone)
+            features["crops"] = from_crops(self.given.category.extras, size, recipe, device)
         return Batches(draws, features, self.nets.features, recipe.batch)
-
-    def _crop_size(self) -> tuple[int, int] | None:
-        """What crops are continued to; None: nothing stands beside them, and gT, h and gS take them as they are."""
-        size = tuple(self.given.category.extras[CROPS].shape[2:])
-        nets = [self.nets.teacher, nn.Sequential(self._adapter(self.recipe), self.nets.task)]
-        free = self.recipe.sources == ("crops",) and all(
-            take(net, size, self.example) for net in nets if net is not None
-        )
-        return None if free else (self.example.shape[2], self.example.shape[3])
 
     def file(self, adapter: nn.Module) -> ModuleFile:
         """h as a module file, with its lineage and its recipe."""

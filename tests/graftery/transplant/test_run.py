@@ -252,6 +252,21 @@ def test_what_cannot_be_used_is_refused_before_any_step(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("role", ["samples", "evaluate_on"])
+def test_masks_of_another_resolution_are_refused_before_any_step(role: str) -> None:
+    """Height and width of the output are free: only the nets tell it."""
+    told: list[Progress] = []
+    masks = torch.arange(96).view(6, 4, 4) % 2  # the output is as large as the image
+    sets = {role: SampleSet(torch.randn(6, 1, 8, 8), masks)}
+    with pytest.raises(SamplesRefused, match=rf"{role} are of \[4, 4\] pixels, the output of \[8, 8\]") as caught:
+        _run(_dense_files(), SHORT.model_copy(update={"sources": ()}), progress=told.append, **sets)
+    assert caught.value.code == "samples_invalid"
+    assert not told
+    if role == "samples":  # Their masks teach nothing here.
+        unused = SHORT.model_copy(update={"labels": 0, "steps": 1})
+        assert _run(_dense_files(), unused, **sets).recipe.labels == 0
+
+
 def test_modules_that_do_not_fit_are_refused() -> None:
     images, vectors = t.image_files(), t.vector_files()
     with pytest.raises(Misfit):
