@@ -33,7 +33,7 @@ def metrics_entries(metrics: Mapping[str, Any], prefix: str = "") -> Entries:
         found += _group(f"{prefix} {key}", value, ranges.get(f"{key}{_INTERVAL}", {}))
     for key in ranges:
         found += _difference(metrics, key)
-    return [*found, ("agreement", f"{_numbers(agreement)}  ({_OF_NOISE})")] if agreement else found
+    return [*found, ("agreement", f"{_agreed(agreement)}  ({_OF_NOISE})")] if agreement else found
 
 
 def precheck_entries(found: PrecheckOut) -> Entries:
@@ -128,6 +128,12 @@ def _evaluated(how: Mapping[str, Any]) -> str:
         f"on {how.get('samples')} samples; in brackets {how.get('level', 0):.0%} of {how.get('resamples')} resamples,"
         " no promise for other samples"
     )
+
+
+def _agreed(agreement: Mapping[str, Any]) -> str:
+    if "reason" in agreement:
+        return f"not known: {agreement['reason']}"
+    return _numbers(agreement)
 
 
 def _numbers(values: Mapping[str, Any], ranges: Mapping[str, Any] | None = None) -> str:

@@ -60,7 +60,7 @@ def report(
     )
 
 
-def _standing(when: str, explained: float, agreed: Mapping[str, float], found: Mapping[str, Any]) -> Standing:
+def _standing(when: str, explained: float, agreed: Mapping[str, float | None], found: Mapping[str, Any]) -> Standing:
     return Standing(
         explained=explained,
         agreement=agreed.get(when),
@@ -72,8 +72,8 @@ def _standing(when: str, explained: float, agreed: Mapping[str, float], found: M
 @torch.no_grad()
 def _agreements(
     nets: Mapping[str, nn.Module | None], cell: Cell, recipe: TransplantRecipe, device: torch.device
-) -> dict[str, float]:
-    """Cohen's kappa with the target on fresh noise, before and after."""
+) -> dict[str, float | None]:
+    """Cohen's kappa with the target on fresh noise, before and after; None where the target decides (nearly) all of it alike."""
     noise = Noise(cell.given.input_shape(), cell.category.manifest.preprocessing, recipe)
     images = noise(AGREEMENT_IMAGES, "agreement")
 

@@ -46,8 +46,12 @@ def refusal(metrics: Mapping[str, Any], accept: Accept) -> str | None:
         if accept.within is not None and below > accept.within:
             return f"its {ours.metric} {ours.value:.3f} is {below:.1f} points below the teacher's; {accept.within:g} are allowed"
         return None
-    agreed = kappa(metrics)
-    if accept.agreement is not None and agreed is not None and agreed < accept.agreement:
+    agreed, found = kappa(metrics), metrics.get("agreement")
+    if accept.agreement is None or not isinstance(found, Mapping):
+        return None  # of outputs that are no classes there is none
+    if agreed is None:
+        return f"its agreement with the teacher is not known: {found.get('reason', 'there is nothing to compare')}"
+    if agreed < accept.agreement:
         return f"its agreement with the teacher is {agreed:.2f}, below {accept.agreement:g}"
     return None
 

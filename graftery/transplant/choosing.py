@@ -30,7 +30,8 @@ class Score:
 
     Args:
         layers: of its adapter.
-        kappa: Cohen's, of their decisions; None where outputs are no decisions of one class each.
+        kappa: Cohen's, of their decisions; None where outputs are no decisions of one class each, or where the teacher
+            decides all alike.
         loss: the distillation loss.
     """
 

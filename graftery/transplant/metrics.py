@@ -11,6 +11,9 @@ from torch import Tensor
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
 
+ONE_CLASS = 0.99
+"""Of decisions: from this share on they are as good as of one class."""
+
 
 def decide(logits: Tensor) -> Tensor:
     """The class of each sample or pixel: [n, K, ...] to int64 [n, ...]. One logit is held against zero."""
@@ -93,13 +96,27 @@ def varied(labels_nKP: Tensor) -> Tensor:
     return (labels_nKP != labels_nKP[:1]).any(2).any(0)
 
 
-def kappa(ours: Tensor, theirs: Tensor) -> float:
-    """Cohen's kappa of two decisions: 1 full agreement, 0 what chance would give."""
+def kappa(ours: Tensor, theirs: Tensor) -> float | None:
+    """Cohen's kappa of two decisions: 1 full agreement, 0 what chance would give.
+
+    Args:
+        ours, theirs: classes, int64 of one shape.
+
+    Returns:
+        None where (nearly) all of theirs are of one class: whoever always says so agrees with them, and nothing was compared.
+    """
+    if largest_share(theirs) >= ONE_CLASS:
+        return None
     classes = int(max(ours.max(), theirs.max())) + 1
     joint_LL = confusion(ours, theirs, max(2, classes)).double() / ours.numel()
     chance = float(joint_LL.sum(0) @ joint_LL.sum(1))
     observed = float(joint_LL.diagonal().sum())
-    return 1.0 if chance >= 1 and observed >= 1 else (observed - chance) / max(1 - chance, 1e-12)
+    return (observed - chance) / max(1 - chance, 1e-12)
+
+
+def largest_share(decided: Tensor) -> float:
+    """The share of the class that is decided most often."""
+    return float(torch.bincount(decided.flatten()).max()) / decided.numel()
 
 
 def of_outputs(outputs: Tensor, labels: Tensor, semantics: Semantics) -> dict[str, float]:

@@ -33,6 +33,13 @@ def test_intervals_stand_beside_their_numbers_and_estimates_apart() -> None:
     ]
 
 
+def test_an_agreement_that_is_not_known_says_why() -> None:
+    shown = metrics_entries({"agreement": {"kappa": None, "count": 512.0, "reason": "nothing to compare"}})
+    assert shown == [
+        ("agreement", "not known: nothing to compare  (with the teacher, on noise; a flag, not an accuracy)")
+    ]
+
+
 def test_a_recombination_says_what_it_rests_on() -> None:
     metrics = {
         "group": "ab" * 32,

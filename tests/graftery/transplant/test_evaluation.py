@@ -82,7 +82,17 @@ def test_agreement_is_full_with_oneself_and_none_with_chance() -> None:
     assert agreement(one, one, features) == {"kappa": 1.0, "count": 2000}
     with torch.no_grad():
         other.weight -= (other.weight @ one.weight.T) / one.weight.square().sum() * one.weight
-    assert abs(agreement(one, other, features)["kappa"]) < 0.1
+    by_chance = agreement(one, other, features)["kappa"]
+    assert isinstance(by_chance, float) and abs(by_chance) < 0.1
+
+
+def test_a_teacher_that_decides_all_noise_alike_says_nothing_of_agreement() -> None:
+    always_no = nn.Linear(4, 1)
+    nn.init.zeros_(always_no.weight)
+    nn.init.constant_(always_no.bias, -9.0)
+    found = agreement(always_no, always_no, torch.randn(64, 4))
+    assert (found["kappa"], found["count"]) == (None, 64.0)
+    assert "100.0% of the noise alike" in str(found["reason"])
 
 
 def test_nets_are_judged_on_the_same_resamples() -> None:

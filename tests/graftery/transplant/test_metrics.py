@@ -38,10 +38,13 @@ def test_kappa_is_that_of_scikit_learn(seed: int) -> None:
     assert metrics.kappa(one, other) == pytest.approx(reference.cohen_kappa_score(one, other))
 
 
-def test_kappa_of_two_that_always_say_the_same() -> None:
-    zeros = torch.zeros(5, dtype=torch.long)
-    assert metrics.kappa(zeros, zeros) == 1.0
-    assert metrics.kappa(zeros, 1 - zeros) == 0.0
+@pytest.mark.parametrize("others, known", [(0, False), (1, False), (2, True)])
+def test_where_they_always_say_the_same_nothing_is_compared(others: int, known: bool) -> None:
+    zeros = torch.zeros(150, dtype=torch.long)
+    theirs = (torch.arange(150) < others).long()
+    assert (metrics.kappa(theirs, theirs) == 1.0) == known
+    assert (metrics.kappa(zeros, theirs) is not None) == known
+    assert metrics.kappa(theirs + 3, theirs + 3) == (1.0 if known else None)
 
 
 @settings(max_examples=25, deadline=None)
