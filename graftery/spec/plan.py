@@ -68,6 +68,9 @@ def complete(
     adapter = _adapter(recipe.adapter, dense=dense, teacher_task=teacher_task)
     noise = recipe.noise.model_copy(update={"matched": dense if recipe.noise.matched is None else recipe.noise.matched})
     inversion = _dense_inversion(recipe.inversion) if dense else recipe.inversion
+    if adapter.choose and inversion.rounds and inversion.rival_layers is None:
+        # Named, so that the recipe of the depth that is chosen has the same rounds.
+        inversion = inversion.model_copy(update={"rival_layers": max(adapter.choose)})
     filled = {"objectives": objectives, "sources": sources, "labels": used, "augment": augment, "adapter": adapter}
     return recipe.model_copy(update={**filled, "noise": noise, "inversion": inversion})
 

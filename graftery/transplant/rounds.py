@@ -69,9 +69,9 @@ class Rounds:
 
     @property
     def _plain(self) -> TransplantRecipe:
-        """Of the student of a round: a fixed number of steps, the deepest adapter that is to be tried."""
+        """Of the student of a round: a fixed number of steps, an adapter as deep as is named."""
         whole = self.recipe
-        layers = whole.adapter.layers or max(whole.adapter.choose)
+        layers = whole.inversion.rival_layers or whole.adapter.layers
         adapter = whole.adapter.model_copy(update={"layers": layers, "choose": ()})
         stop = whole.stop.model_copy(update={"patience": 0})
         bank = whole.bank.model_copy(update={"rows": min(whole.bank.rows, RIVAL_ROWS)})

@@ -201,7 +201,7 @@ class _Run:
         return watch(self.nets, adapter, self._noise_features(WATCHED_IMAGES, "watch"), self.given.meaning.semantics)
 
     def _inverted(self, hooks: Loop) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Images, and where h starts: as the student of their rounds."""
+        """Images, and where h starts: as the student of their rounds, unless the recipe names a depth of its own for that one."""
         if self.nets.teacher is None:
             raise RecipeRefused("the source inversion needs the teacher's task module")
         start = self.noise(self.recipe.inversion.images, "inversion").to(self.device)
@@ -213,7 +213,8 @@ class _Run:
             self.recipe,
             self._guidance(),
         )
-        return Rounds(invert, self.nets.task, self._adapter, self._teach_rival, self.recipe)(start, hooks)
+        images, rival = Rounds(invert, self.nets.task, self._adapter, self._teach_rival, self.recipe)(start, hooks)
+        return images, rival if self.recipe.inversion.rival_layers is None else {}
 
     def _teach_rival(self, recipe: TransplantRecipe, rival: nn.Module, images: Tensor, loop: Loop) -> None:
         self._train(rival, Bank.of(self._batches(images), self.nets.teacher, recipe), recipe, loop)

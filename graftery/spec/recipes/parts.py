@@ -151,6 +151,13 @@ class InversionRecipe(Frozen):
     round_steps: int = Field(40, ge=1, le=100_000)
     round_learning_rate: float = Field(0.05, gt=0, le=10, description="Of these steps; in units of the input")
     rival_steps: int = Field(200, ge=1, le=100_000, description="Of the student, before each round")
+    rival_layers: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="Of the student's adapter. By default it is h's, which goes on from the last student; named, h starts anew, as"
+        " depths to choose from do, where it is the deepest",
+    )
     rivalry_weight: Weight = Field(0.3, description="Of the logarithm of how far student and gT are apart")
     sketch_weight: Weight = Field(
         1.0,

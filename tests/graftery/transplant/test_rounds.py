@@ -60,6 +60,9 @@ def test_a_run_resumed_in_any_round_gives_the_bytes_of_an_unbroken_one(tmp_path:
 def test_depths_to_choose_from_start_anew_after_the_rounds() -> None:
     done = _run(_dense_files(), ROUNDS.model_copy(update={"adapter": AdapterRecipe(choose=(1, 2))}))
     assert done.metrics["choice"].keys() == {"layers", "1", "2"}
+    again = _run(_dense_files(), TransplantRecipe.model_validate_json(done.recipe.model_dump_json()))
+    assert (again.recipe.adapter.choose, again.recipe.inversion.rival_layers) == ((), 2)
+    assert again.adapter.content_digest == done.adapter.content_digest, "the recipe gives the adapter"
 
 
 @pytest.mark.parametrize("choose", [(), (1, 2)])
