@@ -43,7 +43,7 @@ class Linear(fx.Interpreter):
         self.dependent: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> Any:
-        uses = [used for used in n.all_input_nodes if used in self.dependent]
+        uses = self._uses(n)
         if n.op != "call_function" or not uses:
             if n.op == "placeholder":
                 self.dependent.add(n)
@@ -53,6 +53,12 @@ class Linear(fx.Interpreter):
         if isinstance(value, Tensor | list | tuple):
             self.dependent.add(n)
         return value
+
+    def _uses(self, n: fx.Node) -> list[fx.Node]:
+        """What it uses that depends on the features, as often as it does: x * x is no product with a constant."""
+        found: list[fx.Node] = []
+        fx.map_arg((n.args, n.kwargs), lambda used: found.append(used) if used in self.dependent else None)
+        return found
 
     def _rewritten(self, n: fx.Node, uses: list[fx.Node]) -> Any:
         name = operator_name(n)

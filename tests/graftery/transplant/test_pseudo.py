@@ -114,3 +114,20 @@ def test_what_has_no_linear_stand_in_is_refused_by_name() -> None:
     graph = op_graph(token_task(), torch.rand(2, 3, 4))
     with pytest.raises(RecipeRefused, match=r"aten\.scaled_dot_product_attention"):
         Linear(graph).run(torch.rand(2, 3, 4))
+
+
+class _Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x
+
+
+class _Twice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x
+
+
+def test_a_feature_times_itself_is_no_product_with_a_constant() -> None:
+    with pytest.raises(RecipeRefused, match=r"aten\.mul"):
+        _linear(_Square())(torch.rand(2, 4, 4, 4))
+    x = torch.rand(2, 4, 4, 4)
+    assert torch.equal(_linear(_Twice())(x), 2 * x)
