@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,13 +130,11 @@ def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch:
     watch.measure(todo, cells, one)
 
 
-def quick(world: World, scratch: Path, wanted: argparse.Namespace) -> World:
-    """The same, small: one seed, two targets, the table only, nets trained for a few steps."""
+def quick(world: World) -> World:
+    """The same, small: two targets, nets trained for a few steps."""
     if world.schedule is not None:
         world.schedule = dataclasses.replace(world.schedule, steps=world.schedule.steps // 8)
     type(world).targets = type(world).targets[:2]
-    wanted.seeds, wanted.setting = [0], ["table", "cost"]
-    wanted.scratch = wanted.out = scratch / "quick"
     return world
 
 
@@ -152,12 +149,21 @@ def arguments() -> argparse.Namespace:
     return made.parse_args()
 
 
+def shortened(wanted: argparse.Namespace) -> argparse.Namespace:
+    """What is wanted, small: one seed, the table only, all of it into a folder in --scratch. The data stay where they are."""
+    folder = wanted.scratch / "quick"
+    small = {"seeds": [0], "setting": ["table", "cost"], "scratch": folder, "out": folder}
+    return argparse.Namespace(**{**vars(wanted), **small})
+
+
 def main() -> None:
     wanted = arguments()
     torch.set_num_threads(wanted.threads)
+    decoded = wanted.scratch
+    wanted = shortened(wanted) if wanted.quick else wanted
     for name in wanted.world:
-        world = WORLDS[name](wanted.data, wanted.scratch)
-        world = quick(world, wanted.scratch, wanted) if wanted.quick else world
+        world = WORLDS[name](wanted.data, decoded)
+        world = quick(world) if wanted.quick else world
         cells = Cells(wanted.out / f"transplant-{name}.json", "make bench-transplant DATA=FOLDER", TransplantRecipe())
         if not wanted.report:
             with watching() as watch:

@@ -237,6 +237,8 @@ def document(result: dict[str, Any]) -> str:
     """The results as a page."""
     on = result["machine"]
     seconds = "" if on["accelerator"] else ": seconds are those of the process"
+    memory = result.get("memory")
+    apart = "" if memory is None else _of_memory(memory)
     where = f"On {on['accelerator']}." if on["accelerator"] else "On the CPU. **Not measured on CUDA.**"
     return f"""# What a step costs on large nets
 
@@ -246,13 +248,22 @@ VGG-16 and ResNet-50, {SIDE}x{SIDE}, {CLASSES} classes, cut at 28x28, random wei
 Back-distillation is the default of 0 labels: distillation and the Jacobian term. {where} The two take their steps in turn;
 median of the rounds, in brackets the least and the greatest. Features are kept after they were made once, with the
 teacher's outputs and gradients, or f and gT run in every step. The goal is a ratio of at most {GOAL:.0f}.
-Memory is the peak of two steps, features kept, on top of the nets.
+Memory is the peak of two steps, features kept, on top of the nets.{apart}
 
 {table(result["nets"])}
 
 {on["threads"]} thread of a machine with {on["cores"]} cores ({on["processor"]}), which may have had other work{seconds};
 Python {on["python"]}, torch {on["torch"]}.
 """
+
+
+def _of_memory(how: dict[str, Any]) -> str:
+    on = how["machine"]
+    where = on["accelerator"] or f"the CPU ({on['processor']}, {on['cores']} cores)"
+    return (
+        f" It was measured later, by `{how['command']}`, batch {how['batch']}, on {where}, Python {on['python']}, torch {on['torch']};"
+        " all else here is of the seconds."
+    )
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -265,6 +276,16 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+
+
+def together(how: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """How the figures were measured: the seconds, and, where these are kept from before, the memory apart.
+
+    Args:
+        how: what was just measured: `command`, `batch`, `machine`.
+        kept: the results before, whose seconds stay; empty: all was just measured.
+    """
+    return {**{name: kept[name] for name in how}, "memory": how} if kept else how
 
 
 def main() -> None:
@@ -290,16 +311,19 @@ def main() -> None:
     if given.peak:
         print(peak(given.peak[0], device, given.batch, given.peak[1]))
         return
-    kept = json.loads((given.out / "transplant-large.json").read_text())["nets"] if given.memory else {}
+    kept = json.loads((given.out / "transplant-large.json").read_text()) if given.memory else {}
     measured = {
         name: {
-            "seconds": kept[name]["seconds"] if kept else times(name, device, given.batch, given.rounds, given.budget),
+            "seconds": kept["nets"][name]["seconds"]
+            if kept
+            else times(name, device, given.batch, given.rounds, given.budget),
             "peak_mib": {way: _peak_apart(name, given.device, given.batch, way) for way in OBJECTIVES},
         }
         for name in NETS
     }
     command = " ".join(["make bench-large", *([f"ARGS='{' '.join(sys.argv[1:])}'"] if sys.argv[1:] else [])])
-    result = {"command": command, "batch": given.batch, "machine": machine(device), "nets": measured}
+    how = {"command": command, "batch": given.batch, "machine": machine(device)}
+    result = {**together(how, kept), "nets": measured}
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "transplant-large.json").write_text(json.dumps(result, indent=1) + "\n")
     (given.out / "transplant-large.md").write_text(document(result))

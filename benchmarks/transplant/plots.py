@@ -19,6 +19,8 @@ from scipy import stats
 from benchmarks.transplant.worlds.base import World
 
 Cell = dict[str, Any]
+LEAST_RUNS = 3
+"""Of which a correlation is told."""
 
 
 def draw(world: World, cells: list[Cell], folder: Path) -> list[tuple[str, str]]:
@@ -79,19 +81,22 @@ def _losses(world: World, cells: list[Cell], axes: Axes) -> bool:
     return bool(curves)
 
 
+def agreeing(world: World, cells: list[Cell]) -> list[tuple[float, float, bool]]:
+    """Of every run that asked the teacher: kappa on fresh noise, metric over the teacher's metric, and whether it had labels."""
+    metric = world.tasks[0].metric
+    teacher = {(c["target"], c["seed"]): c["metrics"]["teacher"][metric] for c in cells if c["row"] == "references"}
+    runs = [c for c in cells if c.get("kappa") is not None and (c["target"], c["seed"]) in teacher]
+    return [
+        (c["kappa"], _metric(world, c) / teacher[c["target"], c["seed"]], "direct" in c["objectives"]) for c in runs
+    ]
+
+
 def _kappa(world: World, cells: list[Cell], axes: Axes) -> bool:
     """Every run that asked the teacher: Cohen's kappa on fresh noise against metric over teacher's metric."""
-    teacher = {
-        (c["target"], c["seed"]): c["metrics"]["teacher"][world.tasks[0].metric]
-        for c in cells
-        if c["row"] == "references"
-    }
-    runs = [c for c in cells if c.get("kappa") is not None and (c["target"], c["seed"]) in teacher]
-    if len(runs) < 3:
+    runs = agreeing(world, cells)
+    if len(runs) < LEAST_RUNS:
         return False
-    x = [c["kappa"] for c in runs]
-    y = [_metric(world, c) / teacher[c["target"], c["seed"]] for c in runs]
-    direct = ["direct" in c["objectives"] for c in runs]
+    x, y, direct = zip(*runs, strict=True)
     for kind, label in ((False, "no labels"), (True, "with labels")):
         points = [(a, b) for a, b, d in zip(x, y, direct, strict=True) if d is kind]
         axes.scatter(*zip(*points, strict=True), s=12, label=label) if points else None

@@ -10,7 +10,7 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.cells import Cells
-from benchmarks.transplant.plots import draw
+from benchmarks.transplant.plots import LEAST_RUNS, agreeing, draw
 from benchmarks.transplant.protocol import Row, Setting, settings
 from benchmarks.transplant.worlds.base import Task, World
 from benchmarks.writing import line, machine_line, missing_line
@@ -62,9 +62,27 @@ def page(
             ours = [c for c in found if c["setting"] == setting.name and c["task"] == each.output]
             if ours:
                 parts += _section(world, setting, each, ours)
+    parts += _agreement(world, [c for c in found if c["setting"] == "table"])
     parts += _costs([c for c in found if c["setting"] == "cost"])
     parts += [f"![{title}]({name})" for name, title in plots]
     return "\n\n".join(parts) + "\n"
+
+
+def _agreement(world: World, cells: list[Cell]) -> list[str]:
+    runs = agreeing(world, cells)
+    if len(runs) < LEAST_RUNS:
+        return []
+    parts = {"all": runs, "without labels": [r for r in runs if not r[2]], "with labels": [r for r in runs if r[2]]}
+    ranks = (
+        f"{stats.spearmanr([r[0] for r in some], [r[1] for r in some]).statistic:.2f} ({name}, {len(some)} runs)"
+        for name, some in parts.items()
+        if len(some) >= LEAST_RUNS
+    )
+    text = (
+        f"Kappa of student and teacher on fresh noise against {world.tasks[0].metric} over the teacher's, of the table's runs that asked"
+        f" the teacher: Spearman's rank correlation {', '.join(ranks)}."
+    )
+    return ["## Agreement on noise", text]
 
 
 def _costs(cells: list[Cell]) -> list[str]:
@@ -115,12 +133,14 @@ def _table(world: World, setting: Setting, task: Task, metric: str, cells: list[
 
 def _means(setting: Setting, metrics: Sequence[str], cells: list[Cell]) -> str:
     lines = [line(["mean over targets and seeds, %", *metrics]), line(["---"] * (1 + len(metrics)))]
+    targets = {c["target"] for c in cells}
     for name, _ in _names(setting):
         ours = [c for c in cells if _belongs(c, name)]
         if ours:
-            lines.append(
-                line([name, *(f"{100 * statistics.mean(_value(c, name, m) for c in ours):.2f}" for m in metrics)])
-            )
+            there = len({c["target"] for c in ours})
+            label = name if there == len(targets) else f"{name} (targets: {there})"
+            means = (f"{100 * statistics.mean(_value(c, name, m) for c in ours):.2f}" for m in metrics)
+            lines.append(line([label, *means]))
     return "\n".join(lines)
 
 

@@ -44,6 +44,20 @@ def test_the_page_says_where_it_was_measured_and_whether_the_goal_was_met() -> N
     assert "A GPU" in large.document(on_gpu)
 
 
+def test_memory_that_is_measured_again_leaves_the_seconds_their_command_and_machine() -> None:
+    later = {**RESULT, "command": "make bench-large ARGS='--memory'", "batch": 4}
+    later["machine"] = {**RESULT["machine"], "torch": "3"}
+    how = {name: later[name] for name in ("command", "batch", "machine")}
+    result = {**RESULT, **large.together(how, RESULT)}
+    assert (result["command"], result["batch"], result["machine"]["torch"]) == ("make bench-large", 2, "2")
+    page = large.document(result)
+    assert "Written by `make bench-large`;" in page and "torch 2." in page
+    assert "by `make bench-large ARGS='--memory'`, batch 4" in page and "torch 3;" in page
+    again = {**how, "command": "make bench-large ARGS='--memory --batch 4'"}
+    assert large.together(again, result)["command"] == "make bench-large"
+    assert large.together(how, {}) == how
+
+
 def test_each_way_takes_steps_that_move_its_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "SIDE", 32)
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cells import Cells
+from benchmarks.transplant import __main__ as main_module
 from benchmarks.transplant.__main__ import jobs
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.protocol import Row, settings
@@ -80,6 +81,30 @@ def test_the_page_has_means_spread_and_paired_differences(world: World) -> None:
     assert "| default, 0 − teacher | +0.50 | -5.85 to +6.85 | 2 |" in text
     assert "direct-learn, 10 " not in text  # no cell, no line
     assert "![a plot](a.svg)" in text and "seeds 0, 1" in text
+
+
+def test_the_page_says_how_many_targets_a_mean_is_of_and_what_agreement_tells(world: World) -> None:
+    found = [_cell("references", 0, 0.90, target) for target in ("3", "8")]
+    found += [_cell("default, 0", 0, 0.91), *(_cell("default, 100", 0, 0.8, target) for target in ("3", "8"))]
+    for index, kappa in enumerate((0.9, 0.4, 0.5)):
+        found[2 + index]["kappa"] = kappa
+    text = page(world, found, {"command": "make it", "machine": dict.fromkeys(MACHINE, "x")}, [])
+    assert "| default, 0 (targets: 1) | 91.00 | 91.00 | 91.00 |" in text
+    assert "| default, 100 | 80.00 | 80.00 | 80.00 |" in text
+    assert "rank correlation 0.87 (all, 3 runs), 0.87 (without labels, 3 runs)." in text
+
+
+def test_a_quick_run_of_several_worlds_has_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    seen: list[tuple[Path, Path]] = []
+    monkeypatch.setattr("sys.argv", ["it", "--quick", "--scratch", str(tmp_path), "--world", "digits", "cifar10"])
+    for step in ("measure", "measure_costs"):
+        monkeypatch.setattr(main_module, step, lambda world, wanted, *_: seen.append((world.scratch, wanted.scratch)))
+    for made in WORLDS.values():
+        monkeypatch.setattr(made, "targets", made.targets)
+    main_module.main()
+    assert set(seen) == {(tmp_path, tmp_path / "quick")}
 
 
 MACHINE = ("cores", "processor", "accelerator", "threads", "python", "torch", "graftery")
