@@ -157,8 +157,8 @@ def agreement(student: nn.Module, teacher: nn.Module, features: Tensor) -> dict[
         `kappa` in [-1, 1]; `count`, the number of features. Where the teacher decides (nearly) all of them alike, `kappa` is
         None, and `reason` says so.
 
-    Source: ours. Over 108 runs on classification it went with accuracy over teacher's accuracy (Spearman .87); on
-    segmentation it did not (.04), and is not shown.
+    Source: ours. How far it goes with accuracy is on the pages of the benchmark (docs/results); on segmentation it said
+    nothing, and is not shown.
     """
     ours, theirs = metrics.decide(student(features)), metrics.decide(teacher(features))
     found: dict[str, float | str | None] = {
