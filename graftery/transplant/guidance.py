@@ -12,14 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graftery.spec.recipes import GUIDE_DIRECTIONS, GUIDE_DIRECTIONS_WEIGHT, GUIDE_FLOOR
 from graftery.transplant.moments import as_channels
-
-DIRECTIONS = 32
-"""Principal directions that are compared: a few hundred images say little of the later ones."""
-DIRECTIONS_WEIGHT = 0.3
-"""Of the directions, against the single elements."""
-FLOOR = 0.1
-"""Of a channel's mean variance, added to every element's: an element that is hardly ever active would else outweigh the others."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +43,8 @@ class Guidance:
         variance = scaled.square().sum(0) + as_channels(tensors["sketch.residual"], mean).square()
         over = (1, 2) if mean.ndim == 3 else tuple(range(mean.ndim - 1))
         channel = variance.mean(over, keepdim=True) if over else variance
-        floor = (FLOOR * channel).expand_as(variance) + 1e-6
-        scaled_kF = scaled[:DIRECTIONS].flatten(1)
+        floor = (GUIDE_FLOOR * channel).expand_as(variance) + 1e-6
+        scaled_kF = scaled[:GUIDE_DIRECTIONS].flatten(1)
         deviation_k = scaled_kF.norm(dim=1).clamp_min(1e-6)
         parts = mean.flatten(), variance.flatten(), floor.flatten(), scaled_kF / deviation_k[:, None], deviation_k
         return cls(*(part.to(features) for part in parts))
@@ -72,5 +66,5 @@ class Guidance:
         variance_F, mean_F = torch.var_mean(flat_NF, 0, correction=0)
         of_elements = (mean_F - self.mean).square() / wanted_F + ((variance_F + self.floor) / wanted_F).log().square()
         variance_k, mean_k = torch.var_mean(along_Nk, 0, correction=0)
-        of_directions = mean_k.square() + ((variance_k + FLOOR) / (1 + FLOOR)).log().square()
-        return of_elements.mean() + DIRECTIONS_WEIGHT * of_directions.mean()
+        of_directions = mean_k.square() + ((variance_k + GUIDE_FLOOR) / (1 + GUIDE_FLOOR)).log().square()
+        return of_elements.mean() + GUIDE_DIRECTIONS_WEIGHT * of_directions.mean()

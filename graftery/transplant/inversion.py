@@ -19,14 +19,11 @@ from graftery.data.streams import generator
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
 from graftery.spec.manifest import Preprocessing, Semantics
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import RIVALRY_FLOOR, TransplantRecipe
 from graftery.transplant import objectives
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.layout import fast
 from graftery.transplant.opgraph import Statistics, widened
-
-RIVALRY_FLOOR = 1e-3
-"""Added to a distance before its logarithm is taken."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from graftery.spec.recipes import MATCHED_IMAGES
 from graftery.transplant.nets import CHUNK
 from graftery.transplant.opgraph import OwnStatistics
 from graftery.transplant.sources import Noise
-
-LEAST_IMAGES = 16
-"""Images whose statistics stand in for the stored ones: of fewer, they would be those of single images."""
 
 
 def matched_features(category: fx.GraphModule, noise: Noise, count: int, stream: str, step: int = 0) -> Tensor:
@@ -27,7 +25,7 @@ def matched_features(category: fx.GraphModule, noise: Noise, count: int, stream:
         noise: makes the inputs.
         count, stream, step: which; a function of these only.
     """
-    inputs = noise(max(count, LEAST_IMAGES), stream, step)
+    inputs = noise(max(count, MATCHED_IMAGES), stream, step)
     device = next((value.device for value in category.parameters()), inputs.device)
     net = OwnStatistics(category)
     with torch.no_grad():

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
-
-ONE_CLASS = 0.99
-"""Of decisions: from this share on they are as good as of one class."""
+from graftery.spec.recipes import ONE_CLASS
 
 
 def decide(logits: Tensor) -> Tensor:

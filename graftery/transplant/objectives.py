@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from graftery.data.placing import onto
 from graftery.spec.labels import IGNORED
 from graftery.spec.manifest import Semantics
+from graftery.spec.recipes import LEAST_SPREAD
 
 UNBOUND: frozenset[Semantics] = frozenset({"regression", "feature"})
 """Outputs that are numbers, each in a unit of its own, and no logits."""
-LEAST_SPREAD = 1e-3
-"""Of the largest variance among outputs: what a smaller one counts as, or one that hardly varies would outweigh all others."""
 
 
 def direct(logits: Tensor, labels: Tensor, semantics: Semantics, unit: Tensor | None = None) -> Tensor:

@@ -16,13 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from graftery.learning.loop import Loop
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import RIVAL_ROWS, TransplantRecipe
 from graftery.transplant.inversion import Inversion
 
 RIVAL = "rival."
 """Before the names of the student's tensors in a checkpoint of a round."""
-RIVAL_ROWS = 256
-"""Of its bank, at most: it is made anew for each round."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,23 @@ ADAPTER_GRID = 4
 ADAPTER_WEIGHTS = 2**22
 """At most as many weights in the linear layer between a vector and that grid, which is coarser where there would be more."""
 
+RIVALRY_FLOOR = 1e-3
+"""Added to a distance of student and teacher before its logarithm is taken."""
+RIVAL_ROWS = 256
+"""Of the bank of a round's student, at most: it is made anew for each round."""
+GUIDE_DIRECTIONS = 32
+"""Principal directions of a sketch that guide an inversion: a few hundred images say little of the later ones."""
+GUIDE_DIRECTIONS_WEIGHT = 0.3
+"""Of these directions, against the single elements."""
+GUIDE_FLOOR = 0.1
+"""Of a channel's mean variance, added to every element's: an element that is hardly ever active would else outweigh the others."""
+MATCHED_IMAGES = 16
+"""Whose statistics stand in for the stored ones, at least: of fewer, they would be those of single images."""
+LEAST_SPREAD = 1e-3
+"""Of the largest variance among outputs: what a smaller one counts as, or one that hardly varies would outweigh all others."""
+ONE_CLASS = 0.99
+"""Of decisions: from this share on they are as good as of one class."""
+
 PSEUDO_RAMP = 0.5
 """Share of the steps in which the spread of the outputs comes to count fully beside the pseudo-gradient: the direction comes first."""
 

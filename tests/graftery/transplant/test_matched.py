@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from graftery.spec.recipes import TransplantRecipe
-from graftery.transplant.matched import LEAST_IMAGES, matched_features
+from graftery.spec.recipes import MATCHED_IMAGES, TransplantRecipe
+from graftery.transplant.matched import matched_features
 from graftery.transplant.opgraph import OwnStatistics, op_graph
 from graftery.transplant.sources import Noise
 from tests.support.transplants import PREPROCESSING, image_category, warmed
@@ -43,7 +43,7 @@ def test_nothing_that_is_stored_changes() -> None:
 def test_few_features_have_the_statistics_of_many() -> None:
     graph = op_graph(image_category(), torch.randn(2, 1, 8, 8))
     few = matched_features(graph, NOISE, 3, "noise", 7)
-    many = matched_features(graph, NOISE, LEAST_IMAGES, "noise", 7)
+    many = matched_features(graph, NOISE, MATCHED_IMAGES, "noise", 7)
     assert few.shape == (3, 4, 4, 4)
     assert torch.equal(few, many[:3])
     assert matched_features(graph, NOISE, 0, "noise").shape == (0, 4, 4, 4)
@@ -51,6 +51,6 @@ def test_few_features_have_the_statistics_of_many() -> None:
 
 def test_without_batch_norm_it_is_the_noise_itself() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
-    inputs = NOISE(LEAST_IMAGES, "noise", 1)
-    found = matched_features(op_graph(net, inputs), NOISE, LEAST_IMAGES, "noise", 1)
+    inputs = NOISE(MATCHED_IMAGES, "noise", 1)
+    found = matched_features(op_graph(net, inputs), NOISE, MATCHED_IMAGES, "noise", 1)
     torch.testing.assert_close(found, net(inputs))

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from graftery.data.streams import generator
+from graftery.spec.recipes import LEAST_SPREAD
 from graftery.transplant import objectives as o
 
 N = 6
@@ -90,7 +91,7 @@ def test_labels_of_a_regression_are_measured_in_their_own_spread() -> None:
 def test_an_output_that_hardly_varies_does_not_outweigh_the_others() -> None:
     labels = _logits(2) * torch.tensor([1.0, 0.0], dtype=torch.float64)
     unit = o.spread(labels)
-    assert unit.shape == (1, 2) and float(unit[0, 1] / unit[0, 0]) == pytest.approx(o.LEAST_SPREAD)
+    assert unit.shape == (1, 2) and float(unit[0, 1] / unit[0, 0]) == pytest.approx(LEAST_SPREAD)
     assert float(o.spread(torch.zeros(4, 2)).min()) > 0
     assert o.spread(torch.randn(4, 3, 2, 2)).shape == (1, 3, 1, 1)
 
