@@ -48,6 +48,11 @@ def complete(
     used = labels if recipe.labels is None else recipe.labels
     if used > labels:
         raise _missing(f"the recipe asks for {used} labelled samples, {labels} are there")
+    if recipe.noise.alpha_min > recipe.noise.alpha_max:
+        raise RecipeRefused(
+            f"noise.alpha_min {recipe.noise.alpha_min:g} is above alpha_max {recipe.noise.alpha_max:g}",
+            hint="name both: the exponents are drawn between them",
+        )
     at_hand: dict[Source, bool] = {
         "samples": used > 0,
         "unlabelled": unlabelled,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,10 @@ class Given:
             raise SamplesRefused(
                 "the sample sets have inputs of different sizes", hint="resize them to one size, or leave a set out"
             )
+        if self.samples is not None and self.samples.y is None:
+            raise SamplesRefused(
+                "the samples have no labels", code="samples_missing", hint="give them y, or give them as unlabelled"
+            )
         if self.evaluate_on is not None and self.evaluate_on.y is None:
             raise SamplesRefused("the samples to measure on have no labels", code="samples_missing", hint="give them y")
         for name in ("samples", "evaluate_on"):
@@ -72,22 +77,30 @@ class Given:
         if "direct" in recipe.objectives and self.samples is not None and self.samples.y is not None:
             labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", recipe.labels or 0)
 
-    def check_masks(self, recipe: TransplantRecipe, logits: Tensor) -> None:
-        """Refuse masks of another resolution than the output's, which a manifest with free sizes does not tell.
+    def check_sizes(self, recipe: TransplantRecipe, student: Callable[[Tensor], Tensor]) -> None:
+        """Refuse what a manifest with free sizes does not tell: inputs that h does not take, masks of another resolution.
 
         Args:
             recipe: complete.
-            logits: the output for inputs of `input_shape`.
+            student: inputs to gS(h(f(x))), for an h that is made for inputs of `input_shape`.
 
         Raises:
             SamplesRefused: `samples_invalid`.
         """
-        if self.meaning.semantics != "segmentation":
-            return
+        dense, shape = self.meaning.semantics == "segmentation", self.input_shape()
         learned = self.samples if "direct" in recipe.objectives else None
         for name, samples in (("samples", learned), ("evaluate_on", self.evaluate_on)):
-            if samples is not None and samples.y is not None:
-                check_pixels(samples.y, logits, name)
+            if samples is None or samples.y is None or (not dense and samples.x.shape[1:] == shape):
+                continue
+            try:
+                output = student(samples.x[:2])
+            except RuntimeError as error:
+                raise SamplesRefused(
+                    f"{name} have inputs of {list(samples.x.shape[1:])}; an adapter for {list(shape)} does not take them",
+                    hint="resize them, or give unlabelled inputs of their size to learn from",
+                ) from error
+            if dense:
+                check_pixels(samples.y, output, name)
 
     @property
     def _sets(self) -> list[SampleSet]:
@@ -116,15 +129,19 @@ class Given:
         return recipe.model_copy(update={"adapter": adapter})
 
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input; a free height or width is that of the samples, else of f's probe.
+        """The shape of one input; a free height or width is that of what is learned from, else of f's probe.
+
+        What is only measured on is asked last: h does not depend on it where anything else tells the size.
 
         Raises:
             RecipeRefused: a free size that nothing tells.
         """
         probe = self.category.extras.get("probe.x")
-        known = self._sets[0].x if self._sets else probe
-        if known is not None:
-            return tuple(known.shape[1:])
+        sets = [None if each is None else each.x for each in (self.samples, self.unlabelled)]
+        last = None if self.evaluate_on is None else self.evaluate_on.x
+        for known in (*sets, probe, last):
+            if known is not None:
+                return tuple(known.shape[1:])
         shape = self.category.manifest.input.shape[1:]
         if any(isinstance(size, str) for size in shape):
             raise RecipeRefused(f"the input's size {list(shape)} is free: give samples, so that the size is known")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from graftery.data.streams import generator
 from graftery.module import ModuleFile
 from graftery.nn.adapters import make_adapter
+from graftery.nn.crossings import Resize
 from graftery.nn.freezing import freeze
 from graftery.spec.recipes import (
     PRECHECK_IMAGES,
@@ -54,7 +55,7 @@ class Precheck:
         features: shape of f's features, without the batch.
         wanted: shape of gS's input; a free size is None.
         identity: f's features fit gS's input as they are.
-        layers: the layers of the adapter that joins them, in words.
+        layers: the layers of the adapter that joins them, in words; of depths to choose from, the deepest.
         parameters: numbers that are learned.
         images: noise images that were compared.
         residual: the least of the neighbours' (see `Compared`); None where none was measured, and `reason` says why.
@@ -104,7 +105,8 @@ def precheck(
     features = tuple(example.shape[1:])
     source, wanted = given.adapter_shapes(features)
     dense = given.meaning.semantics == "segmentation"
-    planned = recipe.adapter.model_copy(update={"layers": recipe.adapter.layers or (3 if dense else 1)})
+    layers = recipe.adapter.layers or max(recipe.adapter.choose, default=3 if dense else 1)
+    planned = recipe.adapter.model_copy(update={"layers": layers, "choose": ()})
     adapter = make_adapter(source, wanted, planned, generator(recipe.seed, "adapter"))
     near = neighbours[:PRECHECK_NEIGHBOURS]
     images = _images(shape, features)
@@ -187,6 +189,8 @@ def _words(adapter: nn.Module) -> Iterator[str]:
             yield f"{part.kernel_size[0]}x{part.kernel_size[1]} convolution {part.in_channels} to {part.out_channels}"
         elif isinstance(part, nn.Linear):
             yield f"linear {part.in_features} to {part.out_features}"
+        elif isinstance(part, Resize):
+            yield f"resize to {part.size[0]}x{part.size[1]}"
     size = getattr(adapter, "size", None)
     if size is not None:
         yield f"resize to {size[0]}x{size[1]}"

@@ -143,7 +143,8 @@ class _Run:
         run = cls(given, recipe, nets, noise, example[:2])
         run = replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
         with torch.no_grad():
-            given.check_masks(recipe, nets.task(run._adapter(recipe)(run.example)))
+            student = Composed(nets.category, run._adapter(recipe), nets.task)
+            given.check_sizes(recipe, lambda x: student(x.to(device)))
         return run
 
     @property

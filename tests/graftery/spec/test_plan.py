@@ -181,3 +181,9 @@ def test_a_complete_recipe_is_complete(labels: int, flags: dict[str, bool]) -> N
 def test_plan_and_fit_need_no_torch() -> None:
     code = "import sys, graftery.spec.plan, graftery.spec.fit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_exponents_of_noise_that_are_the_wrong_way_round_are_refused() -> None:
+    for noise in ({"alpha_min": 3.0, "alpha_max": 1.0}, {"alpha_min": 3.0}):
+        with pytest.raises(RecipeRefused, match="alpha_min 3 is above alpha_max"):
+            _complete(TransplantRecipe.model_validate({"noise": noise}))

@@ -23,11 +23,21 @@ def _given(**options: object) -> Given:
 def test_the_size_of_an_input_is_that_of_the_samples_else_of_the_probe() -> None:
     assert _given().input_shape() == (1, 8, 8)
     assert _given(unlabelled=SampleSet(torch.randn(2, 1, 9, 7))).input_shape() == (1, 9, 7)
+    measured = SampleSet(torch.randn(2, 1, 9, 7), torch.arange(2))
+    assert _given(evaluate_on=measured).input_shape() == (1, 8, 8), "h does not depend on what it is measured on"
     f, task, teacher = t.image_files()
     free = f.manifest.input.model_copy(update={"shape": ("N", 1, "H", "W")})
     bare = replace(f, extras={}, manifest=f.manifest.model_copy(update={"input": free}))
     with pytest.raises(RecipeRefused, match="free"):
         Given(bare, task, teacher).input_shape()
+    assert Given(bare, task, teacher, evaluate_on=measured).input_shape() == (1, 9, 7)
+
+
+def test_samples_without_labels_are_not_passed_over() -> None:
+    with pytest.raises(SamplesRefused, match="no labels") as caught:
+        _given(samples=SampleSet(torch.randn(2, 1, 8, 8)))
+    assert caught.value.code == "samples_missing"
+    assert "unlabelled" in str(caught.value.hint)
 
 
 def test_features_that_the_teacher_does_not_take_are_refused() -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from torch import nn
 
 from graftery.errors import Misfit
 from graftery.module import ModuleFile
@@ -30,6 +31,20 @@ def test_the_plan_is_the_adapter_that_a_transplant_learns() -> None:
     assert found.layers == ("1x1 convolution 4 to 6", "3x3 convolution 6 to 6", "3x3 convolution 6 to 6")
     made = transplant(f, wide, teacher_task=teacher, recipe=recipe)
     assert found.parameters == sum(weight.numel() for weight in made.adapter.weights.values())
+
+
+def test_of_depths_to_choose_from_the_deepest_is_told() -> None:
+    f, task, _ = t.image_files()
+    recipe = TransplantRecipe.model_validate({"adapter": {"choose": [1, 3, 2]}})
+    assert precheck(f, task, recipe=recipe).layers == ("3x3 convolution 4 to 4",) * 3
+
+
+def test_a_resize_between_kinds_of_features_is_told() -> None:
+    tokens = t.category_file(t.token_category(), torch.randn(2, 17, 3))
+    task = t.task_file(t.image_task(), torch.rand(2, 4, 4, 4))
+    small = t.task_file(nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 2)).eval(), torch.rand(2, 4, 6, 6))
+    assert precheck(tokens, small).layers[-1] == "resize to 6x6"
+    assert not any("resize" in words for words in precheck(tokens, task).layers)
 
 
 def test_dense_outputs_have_deeper_adapters() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, Misfit, RecipeRefused, SamplesRefused, TrainingFailed
@@ -265,6 +266,23 @@ def test_masks_of_another_resolution_are_refused_before_any_step(role: str) -> N
     if role == "samples":  # Their masks teach nothing here.
         unused = SHORT.model_copy(update={"labels": 0, "steps": 1})
         assert _run(_dense_files(), unused, **sets).recipe.labels == 0
+
+
+def test_what_an_adapter_is_measured_on_does_not_make_its_noise() -> None:
+    """Sizes are free: those of the probe count, and other ones are only measured on."""
+    torch.manual_seed(0)
+    task, teacher = (
+        t.task_file(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 1)), torch.rand(2, 4, 4, 4))
+        for _ in range(2)
+    )
+    files = t.image_files()[0], task, teacher
+    larger = SampleSet(torch.randn(8, 1, 12, 12), torch.arange(8) % 2)
+    alone, measured = _run(files), _run(files, evaluate_on=larger)
+    assert measured.metrics["adapter"] is not None
+    assert measured.adapter.content_digest == alone.adapter.content_digest
+    fixed = files[0], *t.image_files()[1:]
+    with pytest.raises(SamplesRefused, match=r"evaluate_on have inputs of \[1, 12, 12\]; an adapter for \[1, 8, 8\]"):
+        _run(fixed, evaluate_on=larger)
 
 
 def test_modules_that_do_not_fit_are_refused() -> None:
