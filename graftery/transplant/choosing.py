@@ -16,7 +16,7 @@ from graftery.learning.loop import Loop
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import metrics, objectives
-from graftery.transplant.nets import Nets
+from graftery.transplant.nets import Nets, in_pieces
 
 STEPS = "steps"
 """Beside the names of an adapter's tensors in a checkpoint."""
@@ -58,7 +58,7 @@ def score(nets: Nets, features: Tensor, semantics: Semantics, recipe: Transplant
     """
     if nets.teacher is None:
         raise ValueError("without the teacher's task module there is nothing to agree with")
-    student, teacher = nets.task(adapter(features)), nets.teacher(features)
+    student, teacher = in_pieces(nn.Sequential(adapter, nets.task), features), in_pieces(nets.teacher, features)
     loss = objectives.distillation(student, teacher, semantics, recipe.temperature)
     decided = [metrics.decide(logits).cpu() for logits in (student, teacher)] if semantics == "classification" else []
     return Score(recipe.adapter.layers or 1, metrics.kappa(decided[0], decided[1]) if decided else None, float(loss))

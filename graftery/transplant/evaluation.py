@@ -16,6 +16,7 @@ from graftery.spec.manifest import OutputSpec, Semantics
 from graftery.spec.recipes import BOOTSTRAP_LEVEL, BOOTSTRAP_RESAMPLES
 from graftery.transplant import metrics
 from graftery.transplant.intervals import intervals, resampled
+from graftery.transplant.nets import in_pieces
 
 BATCH = 256
 
@@ -160,7 +161,7 @@ def agreement(student: nn.Module, teacher: nn.Module, features: Tensor) -> dict[
     Source: ours. How far it goes with accuracy is on the pages of the benchmark (docs/results); on segmentation it said
     nothing, and is not shown.
     """
-    ours, theirs = metrics.decide(student(features)), metrics.decide(teacher(features))
+    ours, theirs = (metrics.decide(in_pieces(net, features)) for net in (student, teacher))
     found: dict[str, float | str | None] = {
         "kappa": metrics.kappa(ours.cpu(), theirs.cpu()),
         "count": float(len(features)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from graftery.nn.freezing import freeze
 from graftery.spec.fit import check_join
 
 CHUNK = 64
-"""Inputs that go through f at once: what its layers hold of hundreds of large images would not fit into memory."""
+"""Rows that go through a net at once where nothing learns: what its layers hold of hundreds of them would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,13 @@ class Nets:
 
     def features(self, x: Tensor) -> Tensor:
         """f(x), without a graph."""
-        with torch.no_grad():
-            return torch.cat([self.category(chunk) for chunk in torch.split(x, CHUNK)])
+        return in_pieces(self.category, x)
+
+
+@torch.no_grad()
+def in_pieces(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """net(x) [N, ...] of rows that do not mix, CHUNK of them at once, without a graph."""
+    return torch.cat([net(piece) for piece in torch.split(x, CHUNK)])
 
 
 class Composed(nn.Module):

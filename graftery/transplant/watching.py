@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.spec.manifest import Semantics
-from graftery.transplant.nets import Nets
+from graftery.transplant.nets import Nets, in_pieces
 from graftery.transplant.objectives import UNBOUND, spread, squared_error
 
 
@@ -34,13 +34,13 @@ def watch(nets: Nets, adapter: nn.Module, features: Tensor, semantics: Semantics
     if nets.teacher is None:
         return None
     with torch.no_grad():
-        wanted = nets.teacher(features)
+        wanted = in_pieces(nets.teacher, features)
         pooled = (wanted - wanted.mean(0)).square().mean().clamp_min(1e-12)
         unit = spread(wanted) if semantics in UNBOUND else pooled
-    task = nets.task
+    student = nn.Sequential(adapter, nets.task)
 
     @torch.no_grad()
     def score() -> float:
-        return float(1 - squared_error(task(adapter(features)), wanted, unit))
+        return float(1 - squared_error(in_pieces(student, features), wanted, unit))
 
     return score

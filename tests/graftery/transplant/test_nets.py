@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from graftery.errors import Misfit
+from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import compose
-from graftery.transplant.nets import Composed, Nets
+from graftery.transplant.choosing import score
+from graftery.transplant.evaluation import agreement
+from graftery.transplant.nets import CHUNK, Composed, Nets, in_pieces
+from graftery.transplant.watching import watch
 from tests.support import transplants as t
 
 
@@ -37,3 +42,22 @@ def test_the_nets_of_a_transplant_are_frozen() -> None:
 def test_composed_nets_share_their_parts() -> None:
     f, g = t.image_category(), t.image_task()
     assert Composed(f, None, g).task is g
+
+
+def test_where_nothing_learns_rows_go_through_in_pieces() -> None:
+    """Whatever `batch` says: hundreds of large maps at once would not fit into memory."""
+    seen: list[int] = []
+
+    class Seeing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return x
+
+    nets, h = Nets(nn.Identity(), Seeing(), Seeing()), Seeing()
+    features = torch.randn(2 * CHUNK + 3, 2)
+    look = watch(nets, h, features, "regression")
+    assert look is not None and look() == pytest.approx(1)
+    agreement(nets.task, Seeing(), features)
+    score(nets, features, "classification", TransplantRecipe(), h)
+    assert max(seen) == CHUNK
+    assert torch.equal(in_pieces(h, features), features)
