@@ -91,7 +91,7 @@ def spread(y: Tensor) -> Tensor:
     """
     others = [dim for dim in range(y.ndim) if dim != 1]
     variance = (y - y.mean(others, keepdim=True)).square().mean(others, keepdim=True)
-    return variance.clamp_min(LEAST_SPREAD * float(variance.max())).clamp_min(1e-12)
+    return torch.maximum(variance, LEAST_SPREAD * variance.max()).clamp_min(1e-12)
 
 
 def squared_error(output: Tensor, wanted: Tensor, unit: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class Units:
         """Units of all labels that are there, and of gT's outputs on the first few batches."""
         if semantics not in UNBOUND:
             return cls()
-        measured = None if labels is None else spread(labels.double()).float()
+        # On the device at once: no step is to wait for it.
+        measured = None if labels is None else spread(labels.double()).float().to(batches(0).features.device)
         return cls(measured, None if teacher is None else spread(_outputs(teacher, batches)))
 
 
