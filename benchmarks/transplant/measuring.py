@@ -83,6 +83,7 @@ class Bench:
         }
         if self.seed == CURVES_OF_SEED:
             cell["curve"] = [[e["step"], round(float(e["loss"]), 4)] for e in made.history if e["phase"] == "train"]
+            cell["agreements"] = made.metrics.get("watched")
         return cell
 
     def metrics(self, adapter: ModuleFile | None, task: ModuleFile, split: str) -> dict[str, float]:

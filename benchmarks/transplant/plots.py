@@ -29,6 +29,7 @@ def draw(world: World, cells: list[Cell], folder: Path) -> list[tuple[str, str]]
     plots: list[tuple[str, str, Callable[[Axes], bool]]] = [
         ("labels", f"{world.tasks[0].metric} against labels", lambda axes: _labels(world, table, axes)),
         ("losses", "Losses along the training, seed 0", lambda axes: _losses(world, table, axes)),
+        ("agreement", "Agreement along the training, seed 0", lambda axes: _agreements(table, axes)),
         ("kappa", "Agreement on noise against the metric", lambda axes: _kappa(world, table, axes)),
     ]
     drawn = []
@@ -89,6 +90,17 @@ def agreeing(world: World, cells: list[Cell]) -> list[tuple[float, float, bool]]
     return [
         (c["kappa"], _metric(world, c) / teacher[c["target"], c["seed"]], "direct" in c["objectives"]) for c in runs
     ]
+
+
+def _agreements(cells: list[Cell], axes: Axes) -> bool:
+    """What ends the training: how much of the teacher's outputs on fresh noise the student's explain."""
+    curves = [c for c in cells if c.get("agreements") and c["row"] == "default, 0"]
+    for cell in curves:
+        axes.plot(*zip(*cell["agreements"], strict=True), label=cell["target"])
+    axes.set(xlabel="step", ylabel="share of the variance explained")
+    if curves:
+        axes.legend()
+    return bool(curves)
 
 
 def _kappa(world: World, cells: list[Cell], axes: Axes) -> bool:

@@ -46,6 +46,7 @@ class Loop:
         kept: tensors of earlier phases that every checkpoint must carry.
         fingerprint: says which training a checkpoint belongs to.
         history: gets about 50 entries a phase.
+        scores: gets what was watched in the latest training, look by look.
     """
 
     phase: Phase
@@ -56,6 +57,7 @@ class Loop:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     fingerprint: str = ""
     history: list[dict[str, float | int | str]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     _told_s: float = field(default=-math.inf, init=False)
     _saved_s: float = field(default_factory=time.monotonic, init=False)
 
@@ -146,6 +148,7 @@ def optimise(
         if loop.due_to_save:
             losses.look(step, last=True)
             loop.save(step, state.tensors)
+    loop.scores[:] = pace.scores
     if not all(torch.isfinite(value).all() for value in parameters.values()):
         raise _diverged(loop.phase, step, math.nan, state.last)
 

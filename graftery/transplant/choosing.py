@@ -66,12 +66,16 @@ def score(nets: Nets, features: Tensor, semantics: Semantics, recipe: Transplant
 
 @dataclass(frozen=True)
 class Tried:
-    """An adapter of one depth: the recipe that gives it, and its steps; None: the checkpoint of an older version does not say."""
+    """An adapter of one depth: the recipe that gives it, and its steps; None: the checkpoint of an older version does not say.
+
+    `watched`: the scores along its training; none where that was done before a resumption.
+    """
 
     adapter: nn.Module
     recipe: TransplantRecipe
     steps: int | None
     score: Score
+    watched: tuple[float, ...] = ()
 
 
 def learn_best(
@@ -101,21 +105,28 @@ def learn_best(
         one = _with_layers(recipe, layers)
         adapter = make(one)
         steps: int | None
+        watched: tuple[float, ...] = ()
         if done := _done(resume, layers, adapter):
             steps = int(done.pop(STEPS)) if STEPS in done else None
             adapter.load_state_dict(done)
         else:
             steps = learn(one, adapter, replace(loop, kept=kept, resume=resume))
-            resume = None  # It was of this depth.
+            resume, watched = None, tuple(loop.scores)  # The checkpoint was of this depth.
         state = {**({} if steps is None else {STEPS: torch.tensor(steps)}), **adapter.state_dict()}
         kept |= {_name(layers, name): value.detach().cpu().clone() for name, value in state.items()}
-        tried.append(Tried(adapter, one, steps, judge(one, adapter)))
+        tried.append(Tried(adapter, one, steps, judge(one, adapter), watched))
     return max(tried, key=lambda each: each.score.rank), [each.score for each in tried]
 
 
 def best_json(recipe: TransplantRecipe, scores: Sequence[Score]) -> dict[str, object]:
     """The choice as a metric: the depth that was chosen, and the score of every depth."""
     return {"layers": recipe.adapter.layers, **{str(each.layers): each.json for each in scores}}
+
+
+def told_json(recipe: TransplantRecipe, steps: int | None, watched: Sequence[float]) -> dict[str, object]:
+    """The training as metrics: its `steps`, and `watched`, [step, score] of each look at student and teacher, if there were any."""
+    looks = [[recipe.stop.every * (index + 1), round(score, 5)] for index, score in enumerate(watched)]
+    return {"steps": steps, **({"watched": looks} if looks else {})}
 
 
 def _with_layers(recipe: TransplantRecipe, layers: int) -> TransplantRecipe:

@@ -23,7 +23,7 @@ from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank
-from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score
+from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score, told_json
 from graftery.transplant.crops import CROPS, from_crops, whole_size
 from graftery.transplant.evaluation import agreement, judge
 from graftery.transplant.given import SKETCH, Given, with_final_relu
@@ -48,7 +48,7 @@ class Transplant:
         adapter: h as a module file of kind "adapter".
         recipe: exactly what was done: every default filled in.
         metrics: JSON: `adapter`, `identity`, `teacher` (on the samples to measure on) and `agreement`; None where it was
-            not measured. `steps`: of the training that gave h, which may end by itself. With depths to choose from also
+            not measured. `steps`: of the training that gave h, which may end by itself; `watched`: see `watching.watch`. With depths to choose from also
             `choice`: the depth chosen, and the score of each. With samples to measure on also the intervals of
             `graftery.transplant.evaluation.judge`.
         history: about fifty entries a phase: phase, step and loss.
@@ -155,7 +155,7 @@ class _Run:
         """Make the images of an inversion if the recipe has one, then train; of several depths, keep the best.
 
         Returns:
-            h; the recipe that gives it, without a choice; `steps`, and `choice`, if there was one.
+            h; the recipe that gives it, without a choice; `steps`, `watched`, and `choice`, if there was one.
         """
         images, start = self._inverted(hooks) if "inversion" in self.recipe.sources else (None, {})
         kept = {} if images is None else {"images": images.cpu()}
@@ -171,11 +171,12 @@ class _Run:
             adapter = self._adapter(self.recipe)
             adapter.load_state_dict(start or adapter.state_dict())
             steps = one(self.recipe, adapter, loop)
-            return adapter, self.recipe, {"steps": steps}
+            return adapter, self.recipe, told_json(self.recipe, steps, loop.scores)
         held_out = self._held_out(batches)
         agreeing = partial(score, self.nets, held_out, semantics)
         best, scores = learn_best(self.recipe, one, self._adapter, agreeing, loop)
-        return best.adapter, best.recipe, {"steps": best.steps, "choice": best_json(best.recipe, scores)}
+        told = told_json(best.recipe, best.steps, best.watched)
+        return best.adapter, best.recipe, told | {"choice": best_json(best.recipe, scores)}
 
     def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
         source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))

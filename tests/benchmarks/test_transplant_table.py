@@ -13,6 +13,7 @@ from benchmarks.cells import Cells
 from benchmarks.transplant import __main__ as main_module
 from benchmarks.transplant.__main__ import jobs
 from benchmarks.transplant.measuring import Bench
+from benchmarks.transplant.plots import draw
 from benchmarks.transplant.protocol import Row, settings
 from benchmarks.transplant.report import interval, page
 from benchmarks.transplant.worlds import WORLDS, camvid, cifar10
@@ -92,6 +93,15 @@ def test_the_page_says_how_many_targets_a_mean_is_of_and_what_agreement_tells(wo
     assert "| default, 0 (targets: 1) | 91.00 | 91.00 | 91.00 |" in text
     assert "| default, 100 | 80.00 | 80.00 | 80.00 |" in text
     assert "rank correlation 0.87 (all, 3 runs), 0.87 (without labels, 3 runs)." in text
+
+
+def test_losses_and_agreement_along_the_training_are_drawn_where_they_were_kept(world: World, tmp_path: Path) -> None:
+    cell = _cell("default, 0", 0, 0.9)
+    assert draw(world, [cell], tmp_path) == []
+    cell |= {"curve": [[1, 2.0], [20, 1.0]], "agreements": [[20, 0.5], [40, 0.8]]}
+    assert [file for file, _ in draw(world, [cell], tmp_path)] == [
+        f"transplant-{world.name}-{what}.svg" for what in ("losses", "agreement")
+    ]
 
 
 def test_a_quick_run_of_several_worlds_has_one_folder(

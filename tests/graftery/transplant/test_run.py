@@ -84,6 +84,9 @@ def test_it_ends_when_outputs_come_no_nearer_if_outputs_are_what_it_learns(
     fields = {"objectives": objectives, "sources": ["noise"], "steps": 40, "batch": 8, "stop": stop}
     done = _run(t.image_files(), TransplantRecipe.model_validate(fields))
     assert max(int(entry["step"]) for entry in done.history if entry["phase"] == "train") == last
+    looks = done.metrics.get("watched", [])
+    assert [step for step, _ in looks] == ([4, 8] if last == 12 else [])
+    assert all(share <= 1 for _, share in looks)
 
 
 def test_the_same_recipe_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
