@@ -103,7 +103,6 @@ class AtChance(TrainingFailed):
     `trained` has the others, and the group, whose shared heads learned from all of them; None where there are no others.
     """
 
-    code = "at_chance"
     trained: Trained | None = None
 
 
@@ -237,7 +236,8 @@ class _Run:
                 failed.append(error)
         done = Trained(members, group.file, history)
         if failed:
-            refusal = AtChance("; ".join(error.message for error in failed), hint=failed[0].hint)
+            said = "; ".join(error.message for error in failed)
+            refusal = AtChance(said, code="at_chance", hint=failed[0].hint)
             refusal.trained = done if members else None
             raise refusal
         return done

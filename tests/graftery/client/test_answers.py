@@ -54,7 +54,8 @@ def test_every_class_gets_back_the_code_that_it_has_by_default() -> None:
     def subclasses(cls: type[GrafteryError]) -> set[type[GrafteryError]]:
         return {cls}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
 
-    for cls in subclasses(GrafteryError) - {GrafteryError}:
+    # A class without a code of its own says more in the process that raises it; its code is another's.
+    for cls in (cls for cls in subclasses(GrafteryError) - {GrafteryError} if "code" in vars(cls)):
         assert type(error_from(cls.code, "")) is cls
 
 

@@ -90,12 +90,14 @@ def test_a_frozen_layer_stays_as_it_is() -> None:
     assert not torch.equal(net.weights["lower.3.weight"], first["lower.3.weight"])
 
 
+@pytest.mark.slow
 def test_images_of_double_precision_are_trained_on_as_any() -> None:
     group = found(DESIGN, ("RP", "DCC"), X, common=COMMON)
     double = replace(FEW, train=SampleSet(FEW.train.x.double(), FEW.train.y))
     assert train([double], group, QUICK).group.digest == train([FEW], group, QUICK).group.digest
 
 
+@pytest.mark.slow
 def test_one_network_at_chance_leaves_the_others() -> None:
     real = task("b", B)
     y = torch.randint(len(B), (96,), generator=torch.Generator().manual_seed(0))

@@ -44,6 +44,7 @@ def _examples() -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     package, nets = ModuleType("mypackage"), ModuleType("mypackage.nets")
     nets.build = _Net  # type: ignore[attr-defined]
