@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.compat.measuring import Bench
-from benchmarks.compat.protocol import METHODS, SETTINGS, Cell, Method, Setting
+from benchmarks.compat.protocol import METHODS, SETTINGS, Cell, Setting
 from benchmarks.writing import line, machine_line, missing_line, spread
 
 SEEDS = (100, 101)
@@ -56,7 +56,6 @@ class Trial:
 
     variant: Variant
     seed: int
-    method: Method = METHOD
 
     @property
     def key(self) -> str:
@@ -68,7 +67,7 @@ class Trial:
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """The figures of its cell."""
-        cell = Cell(self.variant.setting, self.method, "middle", self.seed)
+        cell = Cell(self.variant.setting, METHOD, "middle", self.seed)
         return self.variant.recipe(bench).measure(cell)
 
 

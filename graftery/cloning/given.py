@@ -10,7 +10,8 @@ from graftery.module import ModuleFile
 from graftery.module.samples import label_facts
 from graftery.spec import labels
 from graftery.spec.cloning import classes_of, only_output
-from graftery.spec.manifest import Manifest, OutputSpec
+from graftery.spec.fit import fits
+from graftery.spec.manifest import Manifest, OutputSpec, TensorSpec
 
 
 def check_sets(
@@ -45,9 +46,9 @@ def _check_measured(given: SampleSet, net: Manifest, meaning: OutputSpec, what: 
 
 
 def _check_shape(given: SampleSet, net: Manifest, what: str) -> None:
-    ours, theirs = tuple(given.x.shape[1:]), net.input.shape[1:]
-    if len(ours) != len(theirs) or any(isinstance(b, int) and a != b for a, b in zip(ours, theirs, strict=False)):
+    ours = TensorSpec(dtype=net.input.dtype, shape=("N", *given.x.shape[1:]))
+    if not fits(ours, net.input):
         raise Misfit(
-            f"{what} has images of shape {list(ours)}, the net reads {list(theirs)}",
+            f"{what} has images of shape {list(ours.shape[1:])}, the net reads {list(net.input.shape[1:])}",
             hint="give them in that shape, preprocessed as the net's input",
         )
