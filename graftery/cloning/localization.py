@@ -23,6 +23,7 @@ from graftery.errors import Misfit
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
+from graftery.nn.pieces import in_pieces
 from graftery.nn.statistics import on_batch, reestimated
 from graftery.spec.recipes import CloneRecipe
 
@@ -156,8 +157,7 @@ class Wanted:
     @classmethod
     def of(cls, gates: Gates, wanted: Sequence[int], local: Local, device: torch.device) -> Wanted:
         net, classes, x = gates.source.net().to(device), torch.tensor(list(wanted), device=device), local.x.to(device)
-        with torch.no_grad():
-            said = torch.cat([net(chunk) for chunk in torch.split(x, SALIENCY_IMAGES)])
+        said = in_pieces(net, x, SALIENCY_IMAGES)
         truth = (local.y - local.known).clamp_min(0).to(device)
         return cls(gates, net, classes, x, collapsed(said, classes), truth, local)
 

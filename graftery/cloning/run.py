@@ -26,7 +26,7 @@ from graftery.cloning.mixing import mixed
 from graftery.cloning.positions import Position, above, positions
 from graftery.cloning.slicing import sliced, with_linear_end
 from graftery.cloning.stages import Stages
-from graftery.cloning.taps import last_features, outputs, run_in_chunks, tapped, value_spec
+from graftery.cloning.taps import last_features, outputs, run_on, tapped, value_spec
 from graftery.data.samples import SampleSet
 from graftery.errors import Misfit
 from graftery.learning.checkpoint import Checkpoint
@@ -231,11 +231,11 @@ class _Run:
         bare, inside = opened(self.target)
         ((_, end),) = bare.graph.outputs.items()
         taps = {"z": bare.graph.names[place.target], "last": last_features(bare), "old": end}
-        found = run_in_chunks(tapped(bare, taps), local.x, self.device)
+        found = run_on(tapped(bare, taps), local.x, self.device)
         if inside:  # its clones' classes are old ones, too
             found["old"] = outputs(self.target, local.x, self.device)
         lower, _ = above(source, place.source)
-        features = run_in_chunks(lower.net(), local.x, self.device)["value"]
+        features = run_on(lower.net(), local.x, self.device)["value"]
         sizes = value_spec(bare, bare.graph.names[place.target]).shape[1:]
         shape = tuple(size if isinstance(size, int) else None for size in sizes)
         y = local.y.to(self.device)

@@ -18,6 +18,7 @@ from graftery.module.build import build
 from graftery.module.graph import INPUT, Graph, needed
 from graftery.module.probes import PROBE_X
 from graftery.module.shapes import survey
+from graftery.nn.pieces import named_in_pieces
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import TensorSpec
 
@@ -77,13 +78,15 @@ class _Watcher(fx.Interpreter):
 
 def outputs(file: ModuleFile, x: Tensor, device: torch.device) -> Tensor:
     """The one output of a file, on the CPU's or the device's images, [n, ...] there."""
-    return run_in_chunks(file.net(), x, device)["value"]
+    return run_on(file.net(), x, device)["value"]
 
 
-def run_in_chunks(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """A net's outputs by name (`value`, if it has no names), without a graph."""
+def run_on(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """A net's outputs by name (`value`, if it has no names) on the device, without a graph."""
     net = net.to(device)
-    with torch.no_grad():
-        made = [net(chunk.to(device)) for chunk in torch.split(x, CHUNK)]
-    named = [value if isinstance(value, dict) else {"value": value} for value in made]
-    return {name: torch.cat([value[name] for value in named]) for name in named[0]}
+
+    def named(chunk: Tensor) -> dict[str, Tensor]:
+        value = net(chunk.to(device))
+        return value if isinstance(value, dict) else {"value": value}
+
+    return named_in_pieces(named, x, CHUNK)

@@ -20,6 +20,7 @@ from graftery.data.streams import generator
 from graftery.errors import Misfit, RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile, trace
 from graftery.module.meaning import HEADS, TURNS, UNTRAINED
+from graftery.nn.pieces import in_pieces
 from graftery.spec.groups import above
 from graftery.spec.manifest import CompatMethod, GroupSpec, OutputMeaning, Preprocessing, TensorSpec
 
@@ -152,7 +153,7 @@ def _features(extractor: Callable[[Tensor], Tensor], check: SampleSet) -> Tensor
     with torch.no_grad():
         one = extractor(check.x[:1])
         few = a_few(check, max(1, FEATURES_BYTES // (one.numel() * 4))).x
-        return torch.cat([extractor(images) for images in torch.split(few, 64)]).float().contiguous()
+        return in_pieces(extractor, few).float().contiguous()
 
 
 class _Back(nn.Module):

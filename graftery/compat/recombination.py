@@ -15,6 +15,7 @@ from torch import Tensor
 from graftery.data import SampleSet
 from graftery.errors import Misfit, SamplesRefused, first_line
 from graftery.module import ModuleFile
+from graftery.nn.pieces import in_pieces
 from graftery.nn.statistics import reestimated
 from graftery.spec.fit import check_join, fits, output_of, say
 from graftery.spec.groups import check_one_group, normalised
@@ -190,8 +191,7 @@ def through(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     rows = max(1, min(CHUNK, CHUNK_VALUES // x[0].numel()))
     try:
-        with torch.no_grad():
-            return torch.cat([net(chunk) for chunk in torch.split(x.float(), rows)])
+        return in_pieces(net, x.float(), rows)
     except RuntimeError as error:
         # A size that is free in the input may be one that another layer does not take. A lack of memory stays what it is.
         if "memory" in str(error):

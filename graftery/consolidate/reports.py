@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from graftery.consolidate.cells import Cell
+from graftery.nn.pieces import in_pieces
 from graftery.spec.consolidating import CellReport, Standing
 from graftery.spec.recipes import AGREEMENT_IMAGES, TransplantRecipe
 from graftery.transplant import metrics
 from graftery.transplant.evaluation import judge
-from graftery.transplant.nets import CHUNK, Composed, compose
+from graftery.transplant.nets import Composed, compose
 from graftery.transplant.sources import Noise
 
 
@@ -78,7 +79,7 @@ def _agreements(
     images = noise(AGREEMENT_IMAGES, "agreement")
 
     def decided(net: nn.Module) -> Tensor:
-        return torch.cat([metrics.decide(net(chunk.to(device))).cpu() for chunk in torch.split(images, CHUNK)])
+        return in_pieces(lambda chunk: metrics.decide(net(chunk.to(device))).cpu(), images)
 
     said = {name: decided(net) for name, net in nets.items() if net is not None}
     wanted = said.get("teacher", said["before"])

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop
+from graftery.nn.pieces import in_pieces
 from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import metrics, objectives
-from graftery.transplant.nets import Nets, in_pieces
+from graftery.transplant.nets import Nets
 
 STEPS = "steps"
 """Beside the names of an adapter's tensors in a checkpoint."""

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from graftery.data.samples import SampleSet
 from graftery.errors import SamplesRefused
 from graftery.module.samples import label_facts
+from graftery.nn.pieces import in_pieces
 from graftery.spec import labels
 from graftery.spec.manifest import OutputSpec, Semantics
 from graftery.spec.recipes import BOOTSTRAP_LEVEL, BOOTSTRAP_RESAMPLES
 from graftery.transplant import metrics
 from graftery.transplant.intervals import intervals, resampled
-from graftery.transplant.nets import in_pieces
 
 BATCH = 256
 

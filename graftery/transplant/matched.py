@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from graftery.nn.pieces import ROWS
 from graftery.spec.recipes import MATCHED_IMAGES
-from graftery.transplant.nets import CHUNK
 from graftery.transplant.opgraph import OwnStatistics
 from graftery.transplant.sources import Noise
 
@@ -29,5 +29,5 @@ def matched_features(category: fx.GraphModule, noise: Noise, count: int, stream:
     device = next((value.device for value in category.parameters()), inputs.device)
     net = OwnStatistics(category)
     with torch.no_grad():
-        chunks = [net.run(chunk.to(device)) for chunk in torch.tensor_split(inputs, -(-len(inputs) // CHUNK))]
+        chunks = [net.run(chunk.to(device)) for chunk in torch.tensor_split(inputs, -(-len(inputs) // ROWS))]
     return torch.cat(chunks)[:count]

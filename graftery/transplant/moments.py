@@ -13,10 +13,9 @@ from torch import Tensor
 
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.module import ModuleFile
+from graftery.nn.pieces import in_pieces
 from graftery.spec.recipes import SKETCH_DIRECTIONS, SKETCH_ELEMENTS
 from graftery.transplant.crops import CROPS, crops_of
-
-BATCH = 64
 
 
 def sketch(category: ModuleFile, images: Tensor, *, crops: int = 0) -> dict[str, Tensor]:
@@ -37,9 +36,7 @@ def sketch(category: ModuleFile, images: Tensor, *, crops: int = 0) -> dict[str,
     """
     if len(images) < 2:
         raise SamplesRefused("a sketch needs at least 2 images")
-    net = category.net()
-    with torch.no_grad():
-        features = torch.cat([net(chunk) for chunk in torch.split(images, BATCH)])
+    features = in_pieces(category.net(), images)
     return sketch_of(features) | ({CROPS: crops_of(features, crops)} if crops else {})
 
 

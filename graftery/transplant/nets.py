@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graftery.module import ModuleFile
 from graftery.nn.freezing import freeze
+from graftery.nn.pieces import in_pieces
 from graftery.spec.fit import check_join
-
-CHUNK = 64
-"""Rows that go through a net at once where nothing learns: what its layers hold of hundreds of them would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,6 @@ class Nets:
     def features(self, x: Tensor) -> Tensor:
         """f(x), without a graph."""
         return in_pieces(self.category, x)
-
-
-@torch.no_grad()
-def in_pieces(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """net(x) [N, ...] of rows that do not mix, CHUNK of them at once, without a graph."""
-    return torch.cat([net(piece) for piece in torch.split(x, CHUNK)])
 
 
 class Composed(nn.Module):

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from graftery.nn.pieces import in_pieces
 from graftery.spec.manifest import Semantics
-from graftery.transplant.nets import Nets, in_pieces
+from graftery.transplant.nets import Nets
 from graftery.transplant.objectives import UNBOUND, spread, squared_error
 
 
