@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,8 +33,10 @@ class Cells:
         self._known.setdefault("cells", {})
         self._known["command"] = command
 
-    def has(self, key: str) -> bool:
-        return key in self._known["cells"]
+    def has(self, key: str, where: Mapping[str, Any] = MappingProxyType({})) -> bool:
+        """Whether a cell is there that is of the same: one of another protocol counts as not measured."""
+        kept = self._known["cells"].get(key)
+        return kept is not None and all(kept.get(name) == value for name, value in where.items())
 
     def put(self, key: str, cell: dict[str, Any]) -> None:
         """Keep a cell, at once and whole."""

@@ -74,7 +74,7 @@ class Watch:
             measure: the figures of a cell; told what to call with the progress of its training.
             again: also what is kept.
         """
-        todo = [cell for cell in cells if again or not kept.has(cell.key)]
+        todo = [cell for cell in cells if again or not kept.has(cell.key, cell.where)]
         line = self.bar.add_task("cells", total=len(todo))
         steps = self.bar.add_task("steps", total=None, visible=False)  # until something tells of its own
 

@@ -71,7 +71,7 @@ def studied(bench: Bench, wanted: argparse.Namespace) -> None:
         with watching() as watch:
             watch.measure(list(study.trials(wanted.seeds or study.SEEDS)), kept, one)
     if kept.count:
-        missing = sum(not kept.has(trial.key) for trial in study.trials())
+        missing = sum(not kept.has(trial.key, trial.where) for trial in study.trials())
         write_whole(wanted.out / "compat-study.md", study.page(list(kept), kept.facts, missing))
         Console().print(f"written: {wanted.out / 'compat-study.md'}")
 
@@ -94,7 +94,7 @@ def main() -> None:
     kept = Cells(wanted.out / "compat.json", "make bench-compat DATA=FOLDER", RECIPE)
     if not wanted.report:
         measure(bench, wanted, kept)
-    write(kept, wanted.out, sum(not kept.has(cell.key) for cell in cells()))
+    write(kept, wanted.out, sum(not kept.has(cell.key, cell.where) for cell in cells()))
     Console().print(f"written: {wanted.out / 'compat.md'}")
 
 

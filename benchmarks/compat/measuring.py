@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
 from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
-from benchmarks.transplant.worlds.learning import multiplies_bfloat16
+from benchmarks.writing import write_whole
 from graftery.compat import Design, Matrix, Task, found, recombine, train
 from graftery.data import SampleSet
 from graftery.data.streams import generator
@@ -45,9 +46,9 @@ class Bench:
     judged: Split = "test"
 
     def measure(self, cell: Cell) -> dict[str, Any]:
-        """The cell's matrices, own accuracies and seconds of training."""
+        """The cell's matrices and own accuracies."""
         tasks = self.tasks(cell.setting, cell.depth, cell.seed)
-        nets, seconds = self._trained(cell, tasks)
+        nets = self._trained(cell, tasks)
         layer = DEPTHS[cell.depth]
         parts = {name: cut(net, layer) for name, net in nets.items()}
         extractors = {name: extractor for name, (extractor, _) in parts.items()}
@@ -62,7 +63,6 @@ class Bench:
             "restated_raw": restated.raw.tolist(),
             "classes": {task.name: list(task.classes) for task in tasks},
             "images": len(tasks[0].train),
-            "seconds": seconds,
             "threads": torch.get_num_threads(),
         }
 
@@ -91,26 +91,26 @@ class Bench:
             labels.append(torch.full((len(part),), label))
         return SampleSet(normalised(x[torch.cat(rows)]), torch.cat(labels))
 
-    def _trained(self, cell: Cell, tasks: list[Task]) -> tuple[dict[str, ModuleFile], float]:
-        """The networks whole, and the seconds that their training took when it was done."""
+    def _trained(self, cell: Cell, tasks: list[Task]) -> dict[str, ModuleFile]:
+        """The networks whole."""
         at = cell.depth if cell.method.splits else "any"
         folder = self.nets / f"{cell.setting.name}-{cell.method.name}-{at}-{cell.seed}".replace(" ", "_")
-        done = folder / "seconds"
-        if not done.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            start = time.perf_counter()
-            for name, net in self._train(cell, tasks, folder).items():
-                net.save(folder / f"{name}.safetensors")
-            done.write_text(str(time.perf_counter() - start))
-        return {t.name: ModuleFile.load(folder / f"{t.name}.safetensors") for t in tasks}, float(done.read_text())
+        recipe = self.recipe.model_copy(update={"seed": cell.seed})
+        _only_of(folder, {"per_class": self.per_class, **recipe.model_dump(mode="json")})
+        files = {task.name: folder / f"{task.name}.safetensors" for task in tasks}
+        if not all(file.exists() for file in files.values()):
+            for name, net in self._train(cell, tasks, recipe, folder).items():
+                net.save(files[name])
+            for checkpoint in folder.glob("checkpoint-*"):
+                checkpoint.unlink()
+        return {name: ModuleFile.load(file) for name, file in files.items()}
 
-    def _train(self, cell: Cell, tasks: list[Task], folder: Path) -> dict[str, ModuleFile]:
+    def _train(self, cell: Cell, tasks: list[Task], recipe: CompatRecipe, folder: Path) -> dict[str, ModuleFile]:
         methods: tuple[CompatMethod, ...] = cell.method.methods
         # Each task has the classes that all have; DCC is about these.
         common = {name: (name,) for name in tasks[0].classes[: cell.setting.common]}
         image = tasks[0].train.x[:2]
         group = found(tasks[0].design, methods, image, common=common, preprocessing=PREPROCESSING, seed=cell.seed)
-        recipe = self.recipe.model_copy(update={"seed": cell.seed, "precision": _precision()})
         rounds = [[task] for task in tasks] if cell.method.incremental else [tasks]
         nets: dict[str, ModuleFile] = {}
         for index, together in enumerate(rounds):
@@ -126,9 +126,15 @@ class Bench:
             )
             group = made.group
             nets |= {name: member.net for name, member in made.members.items()}
-        for kept in folder.glob("checkpoint-*"):
-            kept.unlink()
         return nets
+
+
+def _only_of(folder: Path, trained: dict[str, Any]) -> None:
+    """Forget networks and checkpoints of a folder that learned otherwise than this."""
+    said = folder / "trained.json"
+    if not said.exists() or json.loads(said.read_text()) != trained:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_whole(said, json.dumps(trained, indent=1, sort_keys=True))
 
 
 def restated_on(x: Tensor, seed: int) -> Tensor:
@@ -150,7 +156,3 @@ def _figures(matrix: Matrix) -> dict[str, Any]:
         "chance": matrix.chance.tolist(),
         "own": float(own.mean()),
     }
-
-
-def _precision() -> str:
-    return "bfloat16" if multiplies_bfloat16() else "float32"

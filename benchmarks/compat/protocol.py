@@ -20,7 +20,7 @@ DEPTHS = {"middle": "blocks.1", "early": "blocks.0", "late": "blocks.2"}
 EPOCHS, BATCH, PER_CLASS = 12, 64, 1000
 """PER_CLASS: training images of a class for each task that has it; no two tasks have the same image."""
 RECIPE = CompatRecipe(epochs=EPOCHS, batch=BATCH, augment=AugmentRecipe(shift=3, flip=True))
-"""All else is the default: nothing was tuned on CIFAR-10."""
+"""All else is the default, float32 for one: nothing was tuned on CIFAR-10."""
 INCREMENTAL = "incremental IIW+DCC"
 RESTATED = 2000
 """Training images of the extractor's task, without labels, that batch norms are re-estimated on."""
@@ -95,7 +95,8 @@ class Cell:
 
     @property
     def where(self) -> dict[str, Any]:
-        return {"setting": self.setting.name, "depth": self.depth, "method": self.method.name, "seed": self.seed}
+        of = {"setting": self.setting.name, "depth": self.depth, "method": self.method.name, "seed": self.seed}
+        return of | {"precision": RECIPE.precision}
 
 
 def cells(seeds: tuple[int, ...] = SEEDS) -> Iterator[Cell]:

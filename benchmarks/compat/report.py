@@ -17,13 +17,19 @@ from benchmarks.compat.protocol import (
     OWN_GOAL_POINTS,
     OWN_POINTS,
     PER_CLASS,
+    RECIPE,
     RESTATED,
+    SEEDS,
     SETTINGS,
     Setting,
 )
+from benchmarks.verdicts import Verdict, bullet
 from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
 Found = list[dict[str, Any]]
+OWN_LIMITS = (OWN_POINTS, OWN_GOAL_POINTS)
+OWN_BAR = "own accuracy is within {} points of none's with every method"
+OLDER = "†"
 
 
 def write(cells: Cells, folder: Path, missing: int) -> None:
@@ -44,8 +50,13 @@ def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], 
         " tuned on these data. Normalised recombination: 100 is the head's own network, 0 chance; the mean over all pairs of networks, ±"
         f" the standard deviation over seeds. In brackets: with the head's batch norms re-estimated on {RESTATED} training images of the"
         " extractor's task, without labels. Own: accuracy of the networks themselves, in %.",
-        f"{machine_line(facts['machine'])} Networks learn in bfloat16 or float32, by what the processor has.",
+        f"{machine_line(facts['machine'])} Networks learn in {RECIPE.precision}.",
     ]
+    if older := [cell for cell in found if _older(cell)]:
+        parts.append(
+            f"{OLDER} {len(older)} cells are of networks that learned in bfloat16, before the protocol said {RECIPE.precision}: the command"
+            " measures them again."
+        )
     if missing:
         parts.append(missing_line(missing))
     parts += _verdicts(found)
@@ -59,28 +70,39 @@ def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], 
 
 
 def _verdicts(found: Found) -> list[str]:
-    """The bars that were set before, held against the means over seeds."""
+    """The bars that were set before, held against the means over seeds; of nothing less than all methods and seeds."""
     ours = [c for c in found if (c["setting"], c["depth"]) == (SETTINGS[0].name, "middle")]
-    means = {
-        m.name: statistics.mean(v) for m in METHODS if (v := [c["recombined"] for c in ours if c["method"] == m.name])
-    }
-    if not {"none", "IIW", "IIW+DCC"} <= means.keys():
-        return []
-    lines = [f"- {'yes' if holds(means) else '**no**'}: {what}" for what, holds in GOALS]
-    lines += [f"- {'yes' if worst >= -limit else '**no**'}: {what}" for what, worst, limit in _own_bars(ours)]
-    return ["## What was asked", f"Of {SETTINGS[0].name}, split in the middle.", "\n".join(lines)]
+    whole = {(c["method"], c["seed"]) for c in ours} >= {(m.name, seed) for m in METHODS for seed in SEEDS}
+    bars = [*_recombined_bars(ours), *_own_bars(ours)] if whole else [Verdict(None, what) for what in _asked()]
+    return ["## What was asked", f"Of {SETTINGS[0].name}, split in the middle.", "\n".join(map(bullet, bars))]
 
 
-def _own_bars(ours: Found) -> list[tuple[str, float, float]]:
-    worst, name = min((_own_less(ours, m.name), m.name) for m in METHODS if m.name != "none" and _of(ours, m.name))
-    text = "own accuracy is within {} points of none's with every method (worst: {}, {:+.1f})"
-    return [(text.format(limit, name, worst), worst, limit) for limit in (OWN_POINTS, OWN_GOAL_POINTS)]
+def _asked() -> list[str]:
+    return [what for what, _ in GOALS] + [OWN_BAR.format(limit) for limit in OWN_LIMITS]
 
 
-def _own_less(ours: Found, method: str) -> float:
-    """Points of own accuracy above `none`, of the same seeds."""
+def _recombined_bars(ours: Found) -> list[Verdict]:
+    means = {m.name: statistics.mean(c["recombined"] for c in _of(ours, m.name)) for m in METHODS}
+    return [Verdict(holds(means), what) for what, holds in GOALS]
+
+
+def _own_bars(ours: Found) -> list[Verdict]:
+    less = {m.name: _own_less(ours, m.name) or 0.0 for m in METHODS if m.name != "none"}
+    name = min(less, key=lambda each: less[each])
+    worst = f" (worst: {name}, {less[name]:+.1f})"
+    return [Verdict(less[name] >= -limit, OWN_BAR.format(limit) + worst) for limit in OWN_LIMITS]
+
+
+def _own_less(ours: Found, method: str) -> float | None:
+    """Points of own accuracy above `none`, of the same seeds; None where there is no such seed."""
     none = {c["seed"]: c["own"] for c in _of(ours, "none")}
-    return 100 * statistics.mean(c["own"] - none[c["seed"]] for c in _of(ours, method) if c["seed"] in none)
+    paired = [c["own"] - none[c["seed"]] for c in _of(ours, method) if c["seed"] in none]
+    return 100 * statistics.mean(paired) if paired else None
+
+
+def _older(cell: dict[str, Any]) -> bool:
+    """Whether its networks learned in another precision than the protocol says."""
+    return bool(cell["precision"] != RECIPE.precision)
 
 
 def _of(found: Found, method: str) -> Found:
@@ -92,21 +114,20 @@ def _title(setting: Setting, depth: str) -> str:
 
 
 def _table(ours: Found) -> str:
-    head = ["method", "normalised recombination", "(re-estimated)", "own", "against none", "seeds", "seconds"]
+    head = ["method", "normalised recombination", "(re-estimated)", "own", "against none", "seeds"]
     lines = [line(head), line(["---"] * len(head))]
     for method in METHODS:
         if of := _of(ours, method.name):
-            less = f"{_own_less(ours, method.name):+.1f}" if _of(ours, "none") and method.name != "none" else "-"
+            less = _own_less(ours, method.name) if method.name != "none" else None
             lines.append(
                 line(
                     [
-                        method.name,
+                        method.name + (f" {OLDER}" if any(map(_older, of)) else ""),
                         f"**{spread(c['recombined'] for c in of)}**",
                         f"({spread(c['restated'] for c in of)})",
                         spread(100 * c["own"] for c in of),
-                        less,
+                        "-" if less is None else f"{less:+.1f}",
                         str(len(of)),
-                        f"{statistics.median(c['seconds'] for c in of):.0f}",
                     ]
                 )
             )

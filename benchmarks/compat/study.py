@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.compat.measuring import Bench
-from benchmarks.compat.protocol import METHODS, SETTINGS, Cell, Setting
+from benchmarks.compat.protocol import METHODS, RECIPE, SETTINGS, Cell, Setting
 from benchmarks.writing import line, machine_line, missing_line, spread
 
 SEEDS = (100, 101)
@@ -63,7 +63,7 @@ class Trial:
 
     @property
     def where(self) -> dict[str, Any]:
-        return {"variant": self.variant.name, "seed": self.seed}
+        return {"variant": self.variant.name, "seed": self.seed, "precision": RECIPE.precision}
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """The figures of its cell."""
@@ -79,15 +79,13 @@ def trials(seeds: Sequence[int] = SEEDS) -> Iterator[Trial]:
 
 def page(found: list[dict[str, Any]], facts: dict[str, Any], missing: int) -> str:
     """The document."""
-    head = ["what is otherwise", "normalised recombination", "(re-estimated)", "own", "seeds", "seconds"]
+    head = ["what is otherwise", "normalised recombination", "(re-estimated)", "own", "seeds"]
     lines = [line(head), line(["---"] * len(head))]
     for variant in VARIANTS:
         if of := [trial for trial in found if trial["variant"] == variant.name]:
             recombined, restated = (spread(trial[name] for trial in of) for name in ("recombined", "restated"))
-            own, seconds = spread(100 * t["own"] for t in of), sum(t["seconds"] for t in of) / len(of)
-            lines.append(
-                line([variant.name, f"**{recombined}**", f"({restated})", own, str(len(of)), f"{seconds:.0f}"])
-            )
+            own = spread(100 * trial["own"] for trial in of)
+            lines.append(line([variant.name, f"**{recombined}**", f"({restated})", own, str(len(of))]))
     parts = [
         "# What moves the recombination of compatible components",
         f"Written by `{COMMAND}`; every trial is in compat-study.json.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from benchmarks.cells import Cells
 from benchmarks.compat import study
 from benchmarks.compat.measuring import Bench, restated_on
-from benchmarks.compat.protocol import METHODS, RECIPE, SETTINGS, Cell, cells
+from benchmarks.compat.protocol import METHODS, RECIPE, SEEDS, SETTINGS, Cell, cells
 from benchmarks.compat.report import page, write
 from benchmarks.transplant.worlds.cifar10 import CLASSES, Cifar10, normalised
+from graftery.spec.recipes import CompatRecipe
 
 
 class Images(Cifar10):
@@ -76,19 +78,19 @@ def test_a_cell_trains_once_and_is_measured_at_every_depth(bench: Bench, monkeyp
     first = bench.measure(_of("two tasks, 4 common classes/middle/IIW/0"))
     monkeypatch.setattr("benchmarks.compat.measuring.train", None)
     again = bench.measure(_of("two tasks, 4 common classes/late/IIW/0"))
-    assert first["seconds"] == again["seconds"]
+    assert first["own"] == again["own"]
     assert len(first["raw"]) == 2
     assert first["own"] == pytest.approx(sum(first["raw"][i][i] for i in range(2)) / 2)
 
 
 def _cell(method: str, seed: int, recombined: float, own: float) -> dict[str, Any]:
-    where = {"setting": SETTINGS[0].name, "depth": "middle", "method": method, "seed": seed}
-    return {**where, "recombined": recombined, "restated": recombined + 1, "own": own, "seconds": 9.0}
+    where = {"setting": SETTINGS[0].name, "depth": "middle", "method": method, "seed": seed, "precision": "float32"}
+    return {**where, "recombined": recombined, "restated": recombined + 1, "own": own}
 
 
-def _filled(path: Path) -> Cells:
+def _filled(path: Path, seeds: tuple[int, ...] = SEEDS) -> Cells:
     kept = Cells(path, "make bench-compat DATA=FOLDER", RECIPE)
-    for seed in (0, 1):
+    for seed in seeds:
         for rise, method in enumerate(METHODS):
             kept.put(f"{method.name}/{seed}", _cell(method.name, seed, 12.0 * rise + seed, 0.6 - 0.005 * rise))
     return kept
@@ -112,9 +114,9 @@ def test_a_study_is_judged_on_validation_images_and_trains_nets_of_its_own(bench
 def test_the_page_of_a_study(tmp_path: Path) -> None:
     kept = Cells(tmp_path / "a.json", study.COMMAND, RECIPE)
     for trial in study.trials((100,)):
-        kept.put(trial.key, {**trial.where, "recombined": 50.0, "restated": 60.0, "own": 0.7, "seconds": 1.0})
+        kept.put(trial.key, {**trial.where, "recombined": 50.0, "restated": 60.0, "own": 0.7})
     text = study.page(list(kept), kept.facts, 6)
-    assert "| all ten classes common | **50.0** | (60.0) | 70.0 | 1 | 1 |" in text
+    assert "| all ten classes common | **50.0** | (60.0) | 70.0 | 1 |" in text
     assert "6 cells of the protocol are not measured yet" in text
 
 
@@ -124,8 +126,56 @@ def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> Non
     assert "- yes: none is under 10 normalised" in text
     assert "- **no**: the best is 90 or more" in text
     assert "**no**: own accuracy is within 3.0 points" in text
-    assert "| IIW | **24.5 ± 0.7** | (25.5 ± 0.7) | 59.0 ± 0.0 | -1.0 | 2 | 9 |" in text
+    assert "| IIW | **25.0 ± 1.0** | (26.0 ± 1.0) | 59.0 ± 0.0 | -1.0 | 3 |" in text
     assert "7 cells" in text
+    assert "†" not in text
+
+
+def test_no_bar_is_met_by_a_part_of_the_table(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "compat.json", SEEDS[:2])
+    text = page(list(kept), kept.facts, [])
+    assert text.count("**not measured in full**") == 6
+    assert "- yes" not in text
+
+
+def test_methods_of_other_seeds_have_no_difference(tmp_path: Path) -> None:
+    kept = Cells(tmp_path / "compat.json", "make bench-compat DATA=FOLDER", RECIPE)
+    for method, seed in (("none", 0), ("RP", 1)):
+        kept.put(method, _cell(method, seed, 10.0, 0.6))
+    assert "| RP | **10.0** | (11.0) | 60.0 | - | 1 |" in page(list(kept), kept.facts, [])
+
+
+def test_cells_of_another_precision_are_marked_and_measured_again(tmp_path: Path) -> None:
+    kept, cell = _filled(tmp_path / "compat.json"), _of("two tasks, 4 common classes/middle/RP/1")
+    kept.put(cell.key, {**_cell("RP", 1, 10.0, 0.6), "precision": "bfloat16"})
+    assert kept.has(cell.key) and not kept.has(cell.key, cell.where)
+    text = page(list(kept), kept.facts, [])
+    assert "† 1 cells are of networks that learned in bfloat16" in text
+    assert "| RP † |" in text and "| IIW |" in text
+
+
+def test_networks_that_learned_otherwise_are_trained_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = _of("two tasks, 4 common classes/middle/none/0")
+    trained: list[CompatRecipe] = []
+
+    def train(together: list[Any], group: Any, recipe: CompatRecipe, **_: Any) -> Any:
+        trained.append(recipe)
+        raise Interrupted
+
+    monkeypatch.setattr("benchmarks.compat.measuring.train", train)
+    folder = tmp_path / "nets" / "two_tasks,_4_common_classes-none-any-0"
+    for epochs, there in ((1, False), (1, True), (2, False)):
+        with pytest.raises(Interrupted):
+            replace(bench, recipe=bench.recipe.model_copy(update={"epochs": epochs})).measure(cell)
+        assert (folder / "checkpoint-9").exists() is there
+        (folder / "checkpoint-9").touch()
+    assert [recipe.epochs for recipe in trained] == [1, 1, 2]
+
+
+class Interrupted(Exception):
+    """In the middle of a training."""
 
 
 def test_the_same_cells_give_the_same_files(tmp_path: Path) -> None:
@@ -133,5 +183,5 @@ def test_the_same_cells_give_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write(kept, tmp_path / name, 0)
     files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
-    assert set(files) == {"compat.md", "compat-methods.svg"}
+    assert set(files) == {"compat.md", "compat-two-tasks-4-common-classes.svg"}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
