@@ -9,7 +9,9 @@ Protocol, fixed before anything was measured on test images:
   extractor begins as the source's and learns against it, at a fifth of the recipe's rate, for as many epochs. Who adapts needs no image
   of the source.
 - Measured on shifted test images: the source's head on the target's extractor, also with the head's batch norms re-estimated on the
-  target's features. Beside them the second source's network as it is, and with all its batch norms re-estimated on shifted images.
+  target's features.
+- Beside them what needs no RP: a source that learned with no method, as it is, and with all its batch norms re-estimated on shifted images;
+  and the two sources that the RP rows stand on, as they are.
 - Test images of all classes; mean and standard deviation over seeds, which are of shares of images, weights and draws.
 """
 
@@ -33,7 +35,18 @@ from graftery.spec.manifest import CompatMethod
 NAME, TITLE = "adaptation", "Unsupervised domain adaptation"
 JOINT, BEGUN = "IIW+RP", "RP, begun as the source"
 RESTATED = ", head re-estimated"
-ROWS = ("source alone", "source, re-estimated", JOINT, JOINT + RESTATED, BEGUN, BEGUN + RESTATED, "plain images")
+ALONE = "source of "
+ROWS = (
+    "source alone",
+    "source, re-estimated",
+    ALONE + JOINT,
+    JOINT,
+    JOINT + RESTATED,
+    ALONE + "RP",
+    BEGUN,
+    BEGUN + RESTATED,
+    "plain images",
+)
 SLOWER = 0.2
 """Of the rate from the beginning: an extractor that goes on from trained weights."""
 
@@ -47,6 +60,7 @@ def cells(world: World, seed: int, measured_on: Split = "test") -> Iterator[dict
     others = world.raw("train", world.classes, 1, seed).x
     images = {name: SampleSet(world.prepared(shift(others))) for name, shift in SHIFTS.items()}
 
+    (bare,) = train([source], _founded(world, (), labelled, seed), recipe).members.values()
     together = [Task(name, (), each, world.plain) for name, each in images.items()]
     joint = train([source, *together], _founded(world, ("RP", "IIW"), labelled, seed), recipe).members
     alone = train([source], _founded(world, ("RP",), labelled, seed), recipe)
@@ -59,7 +73,10 @@ def cells(world: World, seed: int, measured_on: Split = "test") -> Iterator[dict
         yield {
             "case": name,
             "reached": {
-                **_of_source(first, images[name], test),
+                **_of_source(bare, images[name], test),
+                **{
+                    ALONE + way: _under(of.extractor, of, test) for way, of in ((JOINT, joint["source"]), ("RP", first))
+                },
                 **_adapted(JOINT, joint[name].extractor, joint["source"], images[name], test),
                 **_adapted(BEGUN, later.extractor, first, images[name], test),
             },
@@ -71,11 +88,11 @@ def _founded(world: World, methods: tuple[CompatMethod, ...], samples: SampleSet
 
 
 def _of_source(source: Member, images: SampleSet, test: SampleSet) -> dict[str, float | None]:
-    """What the source's network reaches on shifted images without RP on them, and on plain ones."""
-    assert source.net is not None and source.head is not None and test.y is not None
+    """What a source with no method reaches on shifted images, and on plain ones."""
+    assert source.net is not None and test.y is not None
     decided = features(reestimated(source.net, images.x), test.x).argmax(1)
     return {
-        "source alone": accuracy(source.extractor, source.head, test),
+        "source alone": _under(source.extractor, source, test),
         "source, re-estimated": float((decided == test.y).double().mean()),
         "plain images": source.accuracy,
     }
@@ -85,7 +102,13 @@ def _adapted(row: str, extractor: ModuleFile, source: Member, images: SampleSet,
     """What the source's head reaches on a target's extractor."""
     assert source.head is not None
     restated = reestimated(source.head, features(extractor, images.x))
-    return {row: accuracy(extractor, source.head, test), row + RESTATED: accuracy(extractor, restated, test)}
+    return {row: _under(extractor, source, test), row + RESTATED: accuracy(extractor, restated, test)}
+
+
+def _under(extractor: ModuleFile, source: Member, test: SampleSet) -> float:
+    """The source's head on an extractor."""
+    assert source.head is not None
+    return accuracy(extractor, source.head, test)
 
 
 def _beginning_as(design: Design, source: Member) -> Design:

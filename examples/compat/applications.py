@@ -19,6 +19,7 @@ class Application:
         protocol: fixed before; the document has it.
         rows: what a cell has an accuracy for.
         cells: of a world and a seed.
+        remark: what the figures of all seeds say beside the table, by case.
     """
 
     name: str
@@ -26,10 +27,13 @@ class Application:
     protocol: str
     rows: tuple[str, ...]
     cells: Callable[[World, int], Iterator[dict[str, Any]]]
+    remark: Callable[[dict[str, list[dict[str, Any]]]], str] | None = None
 
 
 def _of(room: ModuleType) -> Application:
-    return Application(room.NAME, room.TITLE, (room.__doc__ or "").strip(), room.ROWS, room.cells)
+    return Application(
+        room.NAME, room.TITLE, (room.__doc__ or "").strip(), room.ROWS, room.cells, getattr(room, "remark", None)
+    )
 
 
 APPLICATIONS = {each.name: each for each in map(_of, (adaptation, architectures, transfer))}

@@ -48,6 +48,7 @@ def _section(of: Application, world: str, runs: Runs, facts: dict[str, Any], fol
         f" machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} threads; Python {on['python']},"
         f" torch {on['torch']}, Graftery {on['graftery']}.",
         _table(of, runs),
+        *([of.remark(by_case(runs))] if of.remark else []),
         f"![{of.title}]({draw(of, world, runs, folder)})",
     ]
 

@@ -4,19 +4,25 @@ Protocol, fixed before anything was measured on test images:
 
 - Two networks are trained on other images, of classes of which some are common: a and b. Compatible: jointly, with RP, DCC and IIW; else
   with no method.
-- A third team has other images of b's classes. It begins with the extractor of a under the head of b, or with first weights, and
-  trains all of the network: SGD with Nesterov momentum at a constant rate, the recipe's batch and augmentation. The two that
-  begin with components go at a fifth of the recipe's rate; first weights at that one and at the recipe's own.
-- Measured after 0, 5, 10, ... steps on test images of b's classes.
+- A third team has other images of b's classes and trains all of a network: SGD with Nesterov momentum at a constant rate, the recipe's batch and
+  augmentation. It begins with the extractor of a under the head of b, compatible or of no group; with the extractor of a, of no
+  group, under a new head (ordinary transfer learning); with b's own network, of no group, which has seen these classes whole; or
+  with first weights.
+- What has learned before goes on at a fifth of the recipe's rate. First weights, and a's extractor under a new head, go at that one and at the
+  recipe's own.
+- Measured after 0, 5, 10, ... steps on test images of b's classes. For each look, and for all alike, the batch norms of a copy are
+  re-estimated on 512 of the third team's images: running statistics that begin at 0 and 1 would hold first weights back.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from examples.compat.nets import from_weights
 from examples.compat.worlds import Split, World
@@ -31,47 +37,92 @@ from graftery.spec.recipes import CompatRecipe
 NAME, TITLE = "transfer", "Transfer learning with fewer steps"
 ROWS = tuple(str(step) for step in (0, 5, 10, 20, 50, 100, 200))
 SLOWER = 0.2
-METHODS: dict[str, tuple[CompatMethod, ...]] = {
-    "compatible components": ("RP", "DCC", "IIW"),
-    "components of no group": (),
-}
+SETTLED = 512
+"""Images that batch norms are re-estimated on before each look."""
+COMPATIBLE: tuple[CompatMethod, ...] = ("RP", "DCC", "IIW")
+NOTHING = "from nothing"
 
 
 def cells(world: World, seed: int, measured_on: Split = "test") -> Iterator[dict[str, Any]]:
     """A cell for each beginning: accuracies by the number of steps, in `ROWS`."""
-    a, b = world.classes[:7], world.classes[3:]
-    common = {name: (name,) for name in a if name in b}
+    b = world.classes[3:]
     recipe = world.recipe.model_copy(update={"seed": seed})
     few, test = world.samples("train", b, share=2, seed=seed), world.samples(measured_on, b)
     slower = SLOWER * recipe.learning_rate
-    tasks = [
-        Task(name, classes, world.samples("train", classes, share, seed), world.plain)
-        for share, (name, classes) in enumerate((("a", a), ("b", b)))
-    ]
-    for case, methods in METHODS.items():
-        image, said = tasks[0].train.x[:2], world.preprocessing
-        made = train(tasks, found(world.plain, methods, image, common=common, preprocessing=said, seed=seed), recipe)
-        net = _joined(world, made.members["a"], made.members["b"], len(b))
-        yield {"case": case, "reached": tuned(net, few, test, recipe, slower)}
-    for case, rate in (("from nothing", recipe.learning_rate), ("from nothing, slower", slower)):
-        net = world.plain.build(len(b), seed, "examples.transfer")
-        yield {"case": case, "reached": tuned(net, few, test, recipe, rate)}
+    for case, net, slow in _beginnings(world, recipe):
+        for rate in (slower,) if slow else (recipe.learning_rate, slower):
+            name = case if slow or rate != slower else f"{case}, slower"
+            yield {"case": name, "reached": tuned(deepcopy(net), few, test, recipe, rate)}
+
+
+def remark(cases: dict[str, list[dict[str, Any]]]) -> str:
+    """After how many steps each beginning is, in the mean, where the better of first weights is at the end."""
+    means = {case: _means(cells) for case, cells in cases.items()}
+    last = ROWS[-1]
+    wanted = max(reached[last] for case, reached in means.items() if case.startswith(NOTHING))
+    after = {case: next((row for row in ROWS if reached[row] >= wanted), None) for case, reached in means.items()}
+    said = "; ".join(f"{case}: {'not reached' if step is None else step}" for case, step in after.items())
+    return f"Steps of those looked at until the mean is at {100 * wanted:.1f}, where first weights are after {last}: {said}."
 
 
 def tuned(net: nn.Module, few: SampleSet, test: SampleSet, recipe: CompatRecipe, rate: float) -> dict[str, float]:
     """Accuracy on test images by the number of steps."""
     assert few.y is not None
     sgd = torch.optim.SGD(net.parameters(), rate, momentum=recipe.momentum, nesterov=True)
+    drawn = torch.randperm(len(few), generator=generator(recipe.seed, "examples.settled"))[:SETTLED]
     reached, last = {}, int(ROWS[-1])
     for step in range(last + 1):
         if str(step) in ROWS:
-            reached[str(step)] = _right(net, test)
+            reached[str(step)] = _right(settled(net, few.x[drawn]), test)
         rows = torch.randint(len(few), (recipe.batch,), generator=generator(recipe.seed, "examples.rows", step))
         x = augment(few.x[rows], recipe.augment, generator(recipe.seed, "examples.augment", step))
         sgd.zero_grad()
         own(net.train()(x), few.y[rows]).backward()
         sgd.step()
     return reached
+
+
+def settled(net: nn.Module, x: Tensor) -> nn.Module:
+    """A copy whose batch norms have the statistics of these inputs."""
+    copy = deepcopy(net).train()
+    for layer in copy.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0  # one batch is all there is
+    with torch.no_grad():
+        copy(x)
+    return copy.eval()
+
+
+def _beginnings(world: World, recipe: CompatRecipe) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Name, net, and whether all of it has learned before."""
+    count = len(world.classes[3:])
+    first = world.plain.build(count, recipe.seed, "examples.transfer")
+    a, b = _members(world, COMPATIBLE, recipe)
+    yield "compatible components", _joined(world, a, b, count), True
+    a, b = _members(world, (), recipe)
+    yield "components of no group", _joined(world, a, b, count), True
+    fresh = {name: value for name, value in first.state_dict().items() if not name.startswith(f"{world.plain.cut}.")}
+    yield "a's extractor, new head", from_weights(world.plain, dict(a.extractor.weights) | fresh, count), False
+    yield "b's own network", from_weights(world.plain, dict(_net(b)), count), True
+    yield NOTHING, first, False
+
+
+def _members(world: World, methods: tuple[CompatMethod, ...], recipe: CompatRecipe) -> tuple[Member, Member]:
+    a, b = world.classes[:7], world.classes[3:]
+    common = {name: (name,) for name in a if name in b}
+    tasks = [
+        Task(name, classes, world.samples("train", classes, share, recipe.seed), world.plain)
+        for share, (name, classes) in enumerate((("a", a), ("b", b)))
+    ]
+    image, said = tasks[0].train.x[:2], world.preprocessing
+    group = found(world.plain, methods, image, common=common, preprocessing=said, seed=recipe.seed)
+    members = train(tasks, group, recipe).members
+    return members["a"], members["b"]
+
+
+def _net(member: Member) -> dict[str, Tensor]:
+    assert member.net is not None
+    return dict(member.net.weights)
 
 
 def _joined(world: World, a: Member, b: Member, logits: int) -> nn.Module:
@@ -82,7 +133,10 @@ def _joined(world: World, a: Member, b: Member, logits: int) -> nn.Module:
 
 def _right(net: nn.Module, samples: SampleSet) -> float:
     assert samples.y is not None
-    net.eval()
     with torch.no_grad():
         decided = torch.cat([net(chunk).argmax(1) for chunk in samples.x.split(256)])
     return float((decided == samples.y).double().mean())
+
+
+def _means(cells: list[dict[str, Any]]) -> dict[str, float]:
+    return {row: statistics.mean(cell["reached"][row] for cell in cells) for row in ROWS}

@@ -23,6 +23,8 @@ from graftery.spec.recipes import AugmentRecipe, CompatRecipe
 
 Split = Literal["train", "validation", "test"]
 DIGITS = {"train": 900, "validation": 397, "test": 500}
+DIGITS_PER_CLASS = 26
+"""So that three teams have as many of each: the rarest digit has 80 training images."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class World:
         for label, name in enumerate(classes):
             own = (y == self.classes.index(name)).nonzero()[:, 0]
             if split == "train":
+                if len(own) < (share + 1) * self.per_class:
+                    raise ValueError(
+                        f"{name} has {len(own)} images: too few for {share + 1} shares of {self.per_class}"
+                    )
                 order = torch.randperm(len(own), generator=generator(seed, f"examples.share.{name}"))
                 own = own[order][share * self.per_class :][: self.per_class]
             rows.append(own)
@@ -122,4 +128,13 @@ def digits(*, quick: bool) -> World:
     recipe = CompatRecipe(epochs=4 if quick else 20, batch=32)
     said = Preprocessing(mean=(0.3,), std=(0.38,), colour_order="grey")
     names = tuple(str(digit) for digit in range(10))
-    return World(f"the digits{', quick' if quick else ''}", names, images, 16, said, (1, 8, 0), recipe, per_class=30)
+    return World(
+        f"the digits{', quick' if quick else ''}",
+        names,
+        images,
+        16,
+        said,
+        (1, 8, 0),
+        recipe,
+        per_class=DIGITS_PER_CLASS,
+    )

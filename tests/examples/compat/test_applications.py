@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from examples.compat import transfer
 from examples.compat.__main__ import main
 from examples.compat.applications import APPLICATIONS
 from examples.compat.nets import CUT, design, from_weights
@@ -79,8 +81,40 @@ def test_teams_share_no_image_and_none_is_a_test_image() -> None:
     world = digits(quick=True)
     shares = [world.raw("train", world.classes, share).x for share in range(3)]
     every = torch.cat([*shares, world.raw("test", world.classes).x])
-    assert len(shares[0]) == 300
+    assert [len(share) for share in shares] == [260, 260, 260]
     assert len(every.flatten(1).unique(dim=0)) == len(every)
+
+
+def test_a_share_that_would_be_short_is_no_share() -> None:
+    world = digits(quick=True)
+    with pytest.raises(ValueError, match="too few for 4 shares of 26"):
+        world.raw("train", world.classes, 3)
+
+
+def test_a_look_at_a_net_is_with_batch_norms_of_the_images_and_leaves_it_as_it_is() -> None:
+    world = digits(quick=True)
+    net = design(PlainNet, 1, 8, 0).net(10)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = world.samples("train", world.classes).x
+    seen = transfer.settled(net, x)
+    assert not seen.training
+    batch = seen.lower[0](x)  # type: ignore[index, operator]
+    torch.testing.assert_close(seen.lower[1].running_mean, batch.mean((0, 2, 3)))  # type: ignore[index, union-attr]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_steps_that_a_beginning_saves_are_told() -> None:
+    def cell(*shares: float) -> list[dict[str, Any]]:
+        return [{"reached": dict(zip(transfer.ROWS, shares, strict=True))}]
+
+    cases = {
+        "early": cell(0.1, 0.5, 0.7, 0.8, 0.8, 0.8, 0.8),
+        "never": cell(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),
+        "from nothing": cell(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.6),
+        "from nothing, slower": cell(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2),
+    }
+    said = transfer.remark(cases)
+    assert "at 60.0, where first weights are after 200: early: 10; never: not reached; from nothing: 200" in said
 
 
 def test_the_architectures_agree_at_the_cut() -> None:
