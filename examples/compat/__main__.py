@@ -1,9 +1,9 @@
-"""Three applications of compatible components, after Gygli et al. 2021: `make example-compat DATA=FOLDER`.
+"""Applications of compatible components, three after Gygli et al. 2021 and a transplant: `make example-compat DATA=FOLDER`.
 
 On CIFAR-10 where FOLDER has cifar10.zip or cifar-10-binary.tar.gz, else on the digits of scikit-learn. Each writes a table and a figure,
 compat-applications-NAME.md, .svg and .json, into --out, and a page that has them all. Stopped, it goes on where it was.
 
-  python -m examples.compat --data ~/data                   # all three, into docs/results
+  python -m examples.compat --data ~/data                   # all of them, into docs/results
   python -m examples.compat adaptation --data ~/data        # one of them
   python -m examples.compat --world digits --quick --out .  # in a minute, to see that it works
 """

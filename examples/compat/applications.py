@@ -1,4 +1,4 @@
-"""The three applications by their names."""
+"""The applications by their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from examples.compat import adaptation, architectures, transfer
+from examples.compat import adaptation, architectures, transfer, transplants
 from examples.compat.worlds import World
 
 
@@ -36,7 +36,7 @@ def _of(room: ModuleType) -> Application:
     )
 
 
-APPLICATIONS = {each.name: each for each in map(_of, (adaptation, architectures, transfer))}
+APPLICATIONS = {each.name: each for each in map(_of, (adaptation, architectures, transfer, transplants))}
 
 
 def by_case(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

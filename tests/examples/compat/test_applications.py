@@ -1,4 +1,4 @@
-"""The three applications, as a reader would run them, on few digits: that they run, go on, and write what they measured."""
+"""The applications, as a reader would run them, on few digits: that they run, go on, and write what they measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _line(out: Path, *names: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_all_three_write_a_page_with_their_tables_and_figures(
+def test_all_of_them_write_a_page_with_their_tables_and_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = [sys.executable, *_line(tmp_path)]
