@@ -19,6 +19,7 @@ from graftery import ModuleFile, compose, load
 from graftery.client.http import Client
 from graftery.errors import Conflict, GrafteryError, TrainingFailed
 from graftery.spec.wire import JobOut
+from tests.support import tones
 from tests.support.files import CUT, parts, teacher
 from tests.support.service import Service
 from tests.support.transplants import category_file, task_file, vector_category
@@ -116,6 +117,23 @@ def test_infer(populated: Client, transplanted: JobOut, images: Tensor, tmp_path
     np.testing.assert_allclose(answer, local(images).detach().numpy(), atol=1e-5)
     populated.alias("new-in-shared", "stable", 1)
     np.testing.assert_array_equal(populated.infer("new-in-shared@stable", images.numpy()), answer)
+
+
+def test_members_of_a_group_join_with_no_job_and_answer(client: Client, tmp_path: Path) -> None:
+    ours, theirs, seen = tones.member(), tones.member(scale=2.0, shift=0.15), tones.images(40, seed=1)
+    client.push("kin", tones.group())
+    for name, file in {"a": ours.extractor, "b": theirs.extractor, "b-is": theirs.head}.items():
+        assert file is not None
+        client.push(name, file)
+    client.push_samples("tones", seen.x, seen.y)
+    before = len(list(client.jobs()))
+    made = client.compose("b-is-on-a", "a", "b-is", evaluate_on="tones")
+    assert len(list(client.jobs())) == before
+    assert made.metrics is not None and made.metrics["recombined"]["accuracy"] > made.metrics["chance"]
+    local = compose(_pulled(client, "a", tmp_path), None, _pulled(client, "b-is", tmp_path))
+    answer = client.infer("b-is-on-a", seen.x.numpy())
+    np.testing.assert_allclose(answer, local(seen.x).detach().numpy(), atol=1e-5)
+    assert float((answer.argmax(1) == seen.y.numpy()).mean()) == made.metrics["recombined"]["accuracy"]
 
 
 def test_what_was_served_before_answers_the_same_bits(populated: Client, images: Tensor) -> None:
