@@ -79,6 +79,29 @@ def survey(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int], li
     return Survey(outputs, runs[0].flops, runs[0].elements, runs[0].largest)
 
 
+def output_shapes(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a graph's outputs for an input [N, ...] of this shape; nothing is computed.
+
+    Raises:
+        ShapesRefused: it does not run on that.
+    """
+    net, mode = _shown(graph, weights)
+    try:
+        with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), _quiet(), mode:
+            ys = as_outputs(net(torch.empty(tuple(shape), dtype=DTYPES[graph.input.dtype])))
+    except Exception as error:
+        raise ShapesRefused(f"an input of {list(shape)}: {first_line(error)}") from None
+    return {name: tuple(y.shape) for name, y in zip(graph.outputs, ys, strict=True)}
+
+
+def _shown(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[fx.GraphModule, FakeTensorMode]:
+    """The graph as a net whose weights have no data, and the mode in which it runs."""
+    mode = FakeTensorMode()
+    with mode:
+        fake = {name: torch.empty(weights[name].shape, dtype=weights[name].dtype) for name in graph.weights()}
+    return build(graph, fake), mode
+
+
 def larger(symbols: Sequence[Size], shape: Sequence[int]) -> tuple[int, ...]:
     """Another shape for an input, of two rows: free heights and widths more than twice as large, odd, and not the same.
 
@@ -116,10 +139,8 @@ class _Runner(fx.Interpreter):
     """Runs the graph on fake tensors and counts what each step makes."""
 
     def __init__(self, graph: Graph, weights: Mapping[str, Tensor], limits: Limits) -> None:
-        self._mode = FakeTensorMode()
-        with self._mode:
-            fake = {name: torch.empty(weights[name].shape, dtype=weights[name].dtype) for name in graph.weights()}
-        super().__init__(build(graph, fake))
+        net, self._mode = _shown(graph, weights)
+        super().__init__(net)
         self._steps = {f"v{index}": node for index, node in enumerate(graph.nodes)}
         self._layers = {ref: path for path, ref in graph.names.items()}
         self._graph, self._limits, self._elements, self._largest = graph, limits, 0, 0
