@@ -175,8 +175,19 @@ class Given:
         return tuple(got if isinstance(size, int) else None for size, got in zip(stated, features, strict=True)), target
 
     def fingerprint(self, recipe: TransplantRecipe) -> str:
-        """sha256 of all that the adapter depends on."""
+        """sha256 of all that the adapter depends on.
+
+        The digests of the modules are of what they compute. Beside that count f's preprocessing, which noise is made by, and
+        its sketch; what the output means; and the size of an input, which may be that of f's probe.
+        """
         digest = hashlib.sha256(recipe.model_dump_json().encode())
+        preprocessing = self.category.manifest.preprocessing
+        stated = "" if preprocessing is None else preprocessing.model_dump_json()
+        digest.update(f"{list(self.input_shape())} {self.meaning.semantics} {stated}".encode())
+        for name in sorted(name for name in self.category.extras if name.startswith("sketch.")):
+            sketched = self.category.extras[name]
+            digest.update(f"{name} {sketched.dtype} {list(sketched.shape)}".encode())
+            digest.update(_bytes(sketched))
         for parent in self.parents:
             digest.update(f"{parent.role} {parent.digest}".encode())
         for samples in (self.samples, self.unlabelled):

@@ -7,6 +7,8 @@ import torch
 
 from graftery.data import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.module import ModuleFile
+from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.given import Given
 from tests.support import tones
@@ -70,6 +72,35 @@ def test_the_fingerprint_is_of_everything_that_the_adapter_depends_on() -> None:
     ]
     assert len(set(prints)) == len(prints)
     assert _given(evaluate_on=samples).fingerprint(RECIPE) == prints[0]
+
+
+def test_the_fingerprint_is_of_what_the_files_say_beside_what_they_compute() -> None:
+    """A sketch, which features are drawn from; preprocessing, which noise is made by; the size of a probe; a meaning."""
+    f, task, teacher = t.image_files()
+
+    def extras(**more: torch.Tensor) -> ModuleFile:
+        return replace(f, extras={**f.extras, **{name.replace("_", "."): each for name, each in more.items()}})
+
+    def stated(**changes: object) -> ModuleFile:
+        return replace(f, manifest=f.manifest.model_copy(update=changes))
+
+    regression = {"is": task.manifest.outputs["is"].model_copy(update={"semantics": "regression"})}
+    meant = replace(task, manifest=task.manifest.model_copy(update={"outputs": regression}))
+    mean = torch.zeros(4, 4, 4)
+    others = [
+        extras(sketch_mean=mean),
+        extras(sketch_mean=mean + 1),
+        extras(sketch_mean=mean.half()),
+        extras(sketch_low=mean),
+        extras(probe_x=torch.zeros(1, 1, 12, 12)),
+        stated(preprocessing=None),
+        stated(preprocessing=Preprocessing(mean=(0.1,), std=(0.25,), colour_order="grey")),
+    ]
+    prints = [Given(each, task, teacher).fingerprint(RECIPE) for each in (f, *others)]
+    prints.append(Given(f, meant, teacher).fingerprint(RECIPE))
+    assert len(set(prints)) == len(prints)
+    assert {each.content_digest for each in others} == {f.content_digest}
+    assert Given(stated(description="another"), task, teacher).fingerprint(RECIPE) == prints[0]
 
 
 @pytest.mark.parametrize("y", [torch.ones(4), torch.zeros(4, dtype=torch.int64)])

@@ -192,6 +192,17 @@ def test_a_sketch_stands_in_for_images() -> None:
     assert sketched.content_digest == plain.content_digest
 
 
+def test_a_checkpoint_of_another_sketch_is_refused() -> None:
+    net, x = t.image_category(), torch.randn(40, 1, 8, 8)
+    plain = t.category_file(net, x[:2])
+    recipe = SHORT.model_copy(update={"sources": ("moments", "noise")})
+    files = [t.category_file(net, x[:2], sketch=sketch(plain, images)) for images in (x, x + 1)]
+    kept: list[Checkpoint] = []
+    _run((files[0], *t.image_files()[1:]), recipe, checkpoint=kept.append, checkpoint_s=0.0)
+    with pytest.raises(RecipeRefused, match="another recipe"):
+        _run((files[1], *t.image_files()[1:]), recipe, resume=kept[-1])
+
+
 def test_without_the_teacher_only_labels_teach() -> None:
     files = t.image_files()
     samples = _judged(files, torch.randn(40, 1, 8, 8))
