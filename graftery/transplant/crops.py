@@ -52,35 +52,36 @@ def mirrored(crops: Tensor, size: tuple[int, int]) -> Tensor:
     return crops
 
 
-def take(net: Callable[[Tensor], Tensor], size: tuple[int, ...], like: Tensor) -> bool:
-    """Whether a net runs on maps of this height and width, as one does whose operators name no size.
+def shape_of(net: Callable[[Tensor], Tensor], maps: Tensor) -> tuple[int, ...] | None:
+    """The shape of a net's output; None where it does not run on maps of this height and width, as an operator names another.
 
     Args:
         net: of feature maps.
-        size: height and width.
-        like: maps [n, C, H, W] that it runs on.
+        maps: [n, C, H, W].
     """
     try:
         with torch.no_grad():
-            net(like[:, :, : size[0], : size[1]])
+            return tuple(net(maps).shape)
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 def whole_size(
-    tensors: Mapping[str, Tensor], like: Tensor, alone: Sequence[nn.Module | None] | None
+    tensors: Mapping[str, Tensor], like: Tensor, alone: Sequence[nn.Module] | None
 ) -> tuple[int, int] | None:
-    """What crops are continued to; None: nothing stands beside them, and all nets take them as they are.
+    """What crops are continued to; None: nothing stands beside them, and student and teacher take them as they are.
 
     Args:
         tensors: of a sketch with crops.
         like: whole maps [n, C, H, W].
-        alone: the nets that run on crops and nothing else; None: something stands beside them.
+        alone: the nets that run on crops and nothing else, whose outputs are compared; None: something stands beside the crops.
     """
-    size = tuple(tensors[CROPS].shape[2:])
-    if alone is not None and all(take(net, size, like) for net in alone if net is not None):
-        return None
+    if alone is not None:
+        crops = onto(tensors[CROPS][:2].float(), like.device)
+        # A student whose adapter resizes to one size takes crops as well, but answers for a whole map.
+        outputs = {shape_of(net, crops) for net in alone}
+        if len(outputs) == 1 and None not in outputs:
+            return None
     return like.shape[2], like.shape[3]
 
 

@@ -257,8 +257,8 @@ class _Run:
         if "moments" in recipe.sources:
             features["moments"] = from_moments(self.given.category.extras, recipe, device)
         if "crops" in recipe.sources:
-            student = nn.Sequential(self._adapter(self.recipe), self.nets.task)
-            alone = (self.nets.teacher, student) if self.recipe.sources == ("crops",) else None
+            student, teacher = nn.Sequential(self._adapter(self.recipe), self.nets.task), self.nets.teacher
+            alone = (student, teacher) if self.recipe.sources == ("crops",) and teacher is not None else None
             size = whole_size(self.given.category.extras, self.example, alone)
             features["crops"] = from_crops(self.given.category.extras, size, recipe, device)
         return Batches(draws, features, self.nets.features, recipe.batch)

@@ -49,6 +49,13 @@ def dense_task(channels: int = 4, outputs: int = 1, seed: int = 0) -> nn.Module:
     return nn.Sequential(*layers).eval()
 
 
+def strided_task(scale: float, channels: int = 4, seed: int = 0) -> nn.Module:
+    """Features [N, channels, H, W] of any size to logits of pixels [N, 1, scale H, scale W], as behind an f of that stride."""
+    torch.manual_seed(250 + seed)
+    layers = [nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 1, 1)]
+    return nn.Sequential(*layers, nn.Upsample(scale_factor=scale, mode="bilinear")).eval()
+
+
 def vector_category(width: int = 5, seed: int = 0) -> nn.Module:
     torch.manual_seed(300 + seed)
     return nn.Sequential(nn.Linear(3, width), nn.Tanh()).eval()
@@ -118,3 +125,11 @@ def vector_files() -> tuple[ModuleFile, ModuleFile, ModuleFile]:
     features = torch.rand(2, 5)
     f = category_file(vector_category(), torch.randn(2, 3))
     return f, *(task_file(vector_task(seed=seed), features, "regression") for seed in (1, 0))  # type: ignore[return-value]
+
+
+@cache
+def strided_files(scale: float = 4.0) -> tuple[ModuleFile, ModuleFile, ModuleFile]:
+    """f for images [N, 1, H, W] at stride 2, its gT whose masks are as large as the images, and a gS of another stride."""
+    features = torch.rand(2, 4, 4, 4)
+    task, teacher = (strided_task(each, seed=seed) for each, seed in ((scale, 1), (2.0, 0)))
+    return image_files()[0], *(task_file(net, features, "segmentation") for net in (task, teacher))  # type: ignore[return-value]

@@ -6,9 +6,9 @@ from torch import nn
 
 from graftery.errors import RecipeRefused, SamplesRefused
 from graftery.spec.recipes import TransplantRecipe
-from graftery.transplant import crops, sketch
-from graftery.transplant.crops import CROPS, crops_of, from_crops, mirrored, take
-from tests.support.transplants import image_files
+from graftery.transplant import crops, sketch, transplant
+from graftery.transplant.crops import CROPS, crops_of, from_crops, mirrored, shape_of, whole_size
+from tests.support.transplants import category_file, image_category, image_files, strided_files, task_file
 
 
 def _numbered() -> torch.Tensor:
@@ -58,9 +58,41 @@ def test_a_mirrored_crop_goes_on_without_a_seam(size: tuple[int, int]) -> None:
 
 
 def test_nets_take_small_maps_unless_an_operator_names_a_size() -> None:
-    like = torch.rand(2, 4, 4, 4)
-    assert take(nn.Conv2d(4, 1, 3, padding=1), (2, 2), like)
-    assert not take(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), (2, 2), like)
+    small = torch.rand(2, 4, 2, 2)
+    assert shape_of(nn.Conv2d(4, 1, 3, padding=1), small) == (2, 1, 2, 2)
+    assert shape_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), small) is None
+
+
+def test_crops_are_mirrored_where_student_and_teacher_answer_for_maps_of_different_sizes() -> None:
+    tensors, like = {CROPS: torch.rand(5, 4, 2, 2).half()}, torch.rand(2, 4, 4, 4)
+    same, other, fixed = (nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=4), nn.AdaptiveAvgPool2d(8))
+    assert whole_size(tensors, like, (same, same)) is None
+    assert whole_size(tensors, like, (same, fixed)) == (4, 4), "alike on whole maps only"
+    assert whole_size(tensors, like, (same, other)) == (4, 4)
+    assert whole_size(tensors, like, None) == (4, 4)
+
+
+class _OneSize(nn.Module):
+    """Maps of 2x2, and no others, to masks of 8x8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x).unflatten(1, (1, 8, 8))
+
+
+def test_a_task_of_one_size_learns_from_crops_that_are_continued_to_whole_maps() -> None:
+    """h resizes a crop to the whole of gS's input, while gT answers for the crop alone."""
+    _, _, teacher = strided_files()
+    net, images = image_category(), torch.randn(12, 1, 8, 8)
+    f = category_file(net, images[:2], sketch=sketch(category_file(net, images[:2]), images, crops=6))
+    shared = task_file(_OneSize(), torch.rand(2, 4, 2, 2), "segmentation")
+    recipe = TransplantRecipe(steps=3, batch=8, sources=("crops",))
+    done = transplant(f, shared, teacher_task=teacher, recipe=recipe)
+    assert done.metrics["steps"] == 3
 
 
 def test_crops_are_drawn_whole_or_as_they_are() -> None:
