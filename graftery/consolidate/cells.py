@@ -155,13 +155,13 @@ def recipe_of(cell: Cell, kind: Shared, recipe: ConsolidateRecipe) -> Transplant
 
 
 def _there(cell: Cell, kind: Shared, labels: int) -> dict[Source, bool]:
-    nets = (cell.category, cell.teacher_task or cell.task)
+    nets, given = (cell.category, cell.teacher_task or cell.task), cell.given
     features = kind == "task"
     return {
         "samples": labels > 0,
         "unlabelled": cell.unlabelled is not None,
         "inversion": any(batch_norms(file.net()) for file in nets),
-        "moments": features and SKETCH in cell.category.extras,
+        "moments": features and SKETCH in cell.category.extras and given.is_sketched(given.features_shape()),
         "crops": features and CROPS in cell.category.extras,
         "noise": True,
     }

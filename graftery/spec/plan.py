@@ -37,7 +37,7 @@ def complete(
         unlabelled: there is a set of images without labels.
         teacher_task: gT is known.
         batch_norm: f or gT has batch norm, whose statistics the inversion matches.
-        sketch: f's file has a sketch of its features.
+        sketch: f's file has a sketch of its features, of their size as far as that is known.
         dense: the output is segmentation.
         image_input: f's input is [N, C, H, W].
         crops: that sketch has crops of feature maps.

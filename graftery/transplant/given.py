@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from graftery.data.samples import SampleSet
-from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused
 from graftery.module import ModuleFile
 from graftery.module.samples import label_facts
+from graftery.module.shapes import output_shapes
 from graftery.nn.adapters import Shape, alike
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
@@ -146,6 +147,43 @@ class Given:
         if any(isinstance(size, str) for size in shape):
             raise RecipeRefused(f"the input's size {list(shape)} is free: give samples, so that the size is known")
         return tuple(int(size) for size in shape)
+
+    def features_shape(self) -> tuple[int, ...]:
+        """The shape of f's features of one input of `input_shape`.
+
+        Raises:
+            SamplesRefused: `samples_invalid`; f leaves its input's size free, but does not take this one.
+        """
+        shape, f = self.input_shape(), self.category
+        try:
+            (found,) = output_shapes(f.graph, f.weights, (2, *shape)).values()
+        except ShapesRefused as error:
+            raise SamplesRefused(
+                f"the category module does not run on inputs of {list(shape)}: {error.message}",
+                hint="give larger ones, or of the size that it was trained on",
+            ) from None
+        return found[1:]
+
+    def is_sketched(self, features: tuple[int, ...]) -> bool:
+        """Whether f's file has a sketch of features of this size, as inputs of another size than its owner's have not."""
+        mean = self.category.extras.get(SKETCH)
+        return mean is not None and mean.shape == features
+
+    def check_sketch(self, recipe: TransplantRecipe, features: tuple[int, ...]) -> None:
+        """Refuse to draw features of another size than those that inputs give, beside which they would stand.
+
+        Args:
+            recipe: complete.
+
+        Raises:
+            RecipeRefused: `recipe_invalid`.
+        """
+        if "moments" in recipe.sources and not self.is_sketched(features):
+            sketched = list(self.category.extras[SKETCH].shape)
+            raise RecipeRefused(
+                f"the category's sketch is of features {sketched}, inputs of {list(self.input_shape())} give {list(features)}",
+                hint="name sources without moments, or give inputs of the size that the sketch was made from",
+            )
 
     def check_features(self, shape: tuple[int, ...]) -> None:
         """Refuse inputs of a free size that gives features [N, *shape] that gT does not take.

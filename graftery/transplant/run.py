@@ -122,23 +122,25 @@ class _Run:
     def of(cls, given: Given, recipe: TransplantRecipe, device: torch.device) -> _Run:
         files = [given.category, given.task, given.teacher_task]
         nets = Nets(*(None if file is None else file.net().to(device) for file in files))  # type: ignore[arg-type]
-        shape = given.input_shape()
+        shape, features = given.input_shape(), given.features_shape()
+        given.check_features(features)
         recipe = complete(
             recipe,
             labels=given.samples.labels if given.samples is not None else 0,
             unlabelled=given.unlabelled is not None,
             teacher_task=nets.teacher is not None,
             batch_norm=any(batch_norms(net) for net in (nets.category, nets.teacher) if net is not None),
-            sketch=SKETCH in given.category.extras,
+            # By default left out where it is of features of another size; refused where it was asked for.
+            sketch=given.is_sketched(features) or ("moments" in recipe.sources and SKETCH in given.category.extras),
             dense=given.meaning.semantics == "segmentation",
             image_input=len(shape) == 3,
             crops=CROPS in given.category.extras,
         )
         given.check_taught(recipe)
+        given.check_sketch(recipe, features)
         noise = Noise(shape, given.category.manifest.preprocessing, recipe)
         inputs = noise(8, "example").to(device)
         example = nets.features(inputs)
-        given.check_features(tuple(example.shape[1:]))
         recipe = given.with_start(with_final_relu(recipe, example, len(given.task.manifest.input.shape)))
         run = cls(given, recipe, nets, noise, example[:2])
         run = replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))

@@ -9,7 +9,9 @@ from graftery.consolidate.lessons import Lesson, Place, parted
 from graftery.data import SampleSet
 from graftery.errors import RecipeRefused
 from graftery.spec.recipes import ConsolidateRecipe
+from graftery.transplant import sketch
 from graftery.transplant.nets import Nets
+from tests.support import transplants as t
 from tests.support.cells import SHORT, task, taught
 
 CPU = torch.device("cpu")
@@ -101,6 +103,19 @@ def test_a_cells_recipe_has_what_the_cell_has() -> None:
     assert (full.labels, full.objectives["direct"]) == (4, 0.25)
     assert full.seed != bare.seed or full.seed == recipe_of(taught(), "category", recipe).seed
     assert task().content_digest == taught().task.content_digest
+
+
+def test_a_sketch_of_features_of_another_size_than_the_images_give_is_none() -> None:
+    net, x = t.image_category(), torch.randn(12, 1, 8, 8)
+    sketched = t.category_file(net, x[:2], sketch=sketch(t.category_file(net, x[:2]), x))
+    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(16, 1))
+    shared = t.task_file(head, torch.rand(2, 4, 4, 4))
+    cells = [
+        Cell("a", sketched, shared, teacher_task=shared, unlabelled=SampleSet(torch.randn(4, 1, size, size)))
+        for size in (8, 6)
+    ]
+    found = ["moments" in recipe_of(cell, "task", ConsolidateRecipe()).sources for cell in cells]
+    assert found == [True, False]
 
 
 def test_a_cell_with_nothing_to_learn_by_is_refused() -> None:

@@ -103,6 +103,16 @@ def test_the_fingerprint_is_of_what_the_files_say_beside_what_they_compute() -> 
     assert Given(stated(description="another"), task, teacher).fingerprint(RECIPE) == prints[0]
 
 
+def test_images_that_f_is_too_large_for_are_refused() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 5), torch.nn.ReLU()).eval()
+    f = t.category_file(net, torch.randn(2, 1, 8, 8))
+    given = Given(f, t.image_files()[1], unlabelled=SampleSet(torch.randn(2, 1, 3, 3)))
+    with pytest.raises(SamplesRefused, match=r"does not run on inputs of \[1, 3, 3\]") as caught:
+        given.features_shape()
+    assert caught.value.code == "samples_invalid"
+    assert Given(f, t.image_files()[1]).features_shape() == (4, 4, 4)
+
+
 @pytest.mark.parametrize("y", [torch.ones(4), torch.zeros(4, dtype=torch.int64)])
 def test_one_class_is_not_measured_on_and_not_learned_from(y: torch.Tensor) -> None:
     samples = SampleSet(torch.randn(4, 1, 8, 8), y)
