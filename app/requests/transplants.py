@@ -49,6 +49,7 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
     recipe = _recipe(request.recipe, parts)
     if "samples" in parts and "direct" in recipe.objectives:
         check_taught(parts["samples"], parts["task"], recipe.labels or 0)
+    _check_resolution(parts, recipe)
     return Planned(parts, recipe)
 
 
@@ -120,6 +121,19 @@ def check_sets(parts: Mapping[str, Version]) -> None:
         )
     if "evaluate_on" in sets:
         labels.check_measured(sets["evaluate_on"].labels, meaning, f"evaluate_on {parts['evaluate_on'].ref}")
+
+
+def _check_resolution(parts: Mapping[str, Version], recipe: TransplantRecipe) -> None:
+    """Refuse labels of other sizes than those that gT's output states: the adapter gives the task's output the same sizes."""
+    if "teacher_task" not in parts:
+        return
+    sizes = output_of(manifest_of(parts["teacher_task"])).shape
+    meaning = output_of(manifest_of(parts["task"])).model_copy(update={"shape": sizes})
+    taught = "direct" in recipe.objectives and TEACHING & recipe.objectives.keys()
+    for role in ("samples", "evaluate_on") if taught else ("evaluate_on",):
+        facts = samples_of(parts[role]) if role in parts else None
+        if facts is not None and facts.y is not None:
+            labels.check_labels(facts.y.shape, None, meaning, f"{role} {parts[role].ref}")
 
 
 def check_taught(samples: Version, task: Version, used: int) -> None:

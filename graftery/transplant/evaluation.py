@@ -134,15 +134,16 @@ def check_labels(samples: SampleSet, meaning: OutputSpec, what: str = "the sampl
         labels.check_labels(tuple(samples.y.shape), label_facts(samples.y), meaning, what)
 
 
-def check_pixels(masks: Tensor, logits: Tensor, what: str = "the samples") -> None:
-    """Refuse masks [n, H, W] of another resolution than that of logits [N, K, H, W].
+def check_pixels(masks: Tensor, outputs: Tensor, what: str = "the samples", whose: str = "the output") -> None:
+    """Refuse masks [n, H, W], or values [n, K, H, W], of another resolution than that of outputs [N, K, H, W].
 
     Raises:
         SamplesRefused: `samples_invalid`.
     """
-    if logits.shape[2:] != masks.shape[1:]:
+    wanted = outputs.shape[outputs.ndim - masks.ndim + 1 :]
+    if wanted != masks.shape[1:]:
         raise SamplesRefused(
-            f"the labels of {what} are of {list(masks.shape[1:])} pixels, the output of {list(logits.shape[2:])}",
+            f"the labels of {what} are of {list(masks.shape[1:])} pixels, {whose} of {list(wanted)}",
             hint="resize the labels to the output",
         )
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet
 from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused
@@ -78,30 +77,33 @@ class Given:
         if "direct" in recipe.objectives and self.samples is not None and self.samples.y is not None:
             labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", recipe.labels or 0)
 
-    def check_sizes(self, recipe: TransplantRecipe, student: Callable[[Tensor], Tensor]) -> None:
-        """Refuse what a manifest with free sizes does not tell: inputs that h does not take, masks of another resolution.
+    def check_sizes(
+        self, recipe: TransplantRecipe, student: nn.Module, teacher: nn.Module | None, device: torch.device
+    ) -> None:
+        """Refuse what a manifest with free sizes does not tell: inputs that h does not take, labels of another resolution.
 
         Args:
             recipe: complete.
-            student: inputs to gS(h(f(x))), for an h that is made for inputs of `input_shape`.
+            student: gS(h(f(x))), for an h that is made for inputs of `input_shape`.
+            teacher: gT(f(x)), which is measured beside the student.
+            device: where they are.
 
         Raises:
             SamplesRefused: `samples_invalid`.
         """
-        dense, shape = self.meaning.semantics == "segmentation", self.input_shape()
+        dense, shape = len(self.meaning.shape) > 2, self.input_shape()
         learned = self.samples if "direct" in recipe.objectives else None
         for name, samples in (("samples", learned), ("evaluate_on", self.evaluate_on)):
             if samples is None or samples.y is None or (not dense and samples.x.shape[1:] == shape):
                 continue
-            try:
-                output = student(samples.x[:2])
-            except RuntimeError as error:
-                raise SamplesRefused(
-                    f"{name} have inputs of {list(samples.x.shape[1:])}; an adapter for {list(shape)} does not take them",
-                    hint="resize them, or give unlabelled inputs of their size to learn from",
-                ) from error
+            output = _taken(student, samples.x[:2].to(device), name, f"an adapter for {list(shape)}")
             if dense:
                 check_pixels(samples.y, output, name)
+            if teacher is None or name != "evaluate_on":
+                continue
+            output = _taken(teacher, samples.x[:2].to(device), name, "the teacher")
+            if dense:
+                check_pixels(samples.y, output, name, "the teacher's output")
 
     @property
     def _sets(self) -> list[SampleSet]:
@@ -248,6 +250,23 @@ def _check_inputs(name: str, samples: SampleSet, wanted: TensorSpec) -> None:
             f" [{', '.join(map(str, wanted.shape))}]",
             hint="bring the samples to that shape and type, preprocessed as the category's input",
         )
+
+
+def _taken(net: nn.Module, x: Tensor, name: str, who: str) -> Tensor:
+    """net(x), for inputs of the sample set `name`.
+
+    Raises:
+        SamplesRefused: `samples_invalid`; it does not take them.
+    """
+    try:
+        with torch.no_grad():
+            output: Tensor = net(x)
+    except RuntimeError as error:
+        raise SamplesRefused(
+            f"{name} have inputs of {list(x.shape[1:])}; {who} does not take them",
+            hint="resize them, or give unlabelled inputs of their size to learn from",
+        ) from error
+    return output
 
 
 def with_final_relu(recipe: TransplantRecipe, features: Tensor, dimensions: int) -> TransplantRecipe:

@@ -144,9 +144,9 @@ class _Run:
         recipe = given.with_start(with_final_relu(recipe, example, len(given.task.manifest.input.shape)))
         run = cls(given, recipe, nets, noise, example[:2])
         run = replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
-        with torch.no_grad():
-            student = Composed(nets.category, run._adapter(recipe), nets.task)
-            given.check_sizes(recipe, lambda x: student(x.to(device)))
+        student = Composed(nets.category, run._adapter(recipe), nets.task)
+        teacher = None if nets.teacher is None else Composed(nets.category, None, nets.teacher)
+        given.check_sizes(recipe, student, teacher, device)
         return run
 
     @property

@@ -9,13 +9,14 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save
+from torch import nn
 
 from app.deps import Service
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.memory import FIXED_BYTES
 from graftery.spec.recipes import TransplantRecipe
 from registry import catalogue
-from tests.support import files
+from tests.support import files, transplants
 from tests.support.http import code_of, push, push_parts, push_samples, push_teacher
 
 BAD_LABELS: dict[str, Any] = {"third-class": [0, 1, 2, 1], "one-class": [1] * 4, "masks": [[[0, 1]]] * 4}
@@ -184,6 +185,29 @@ def test_sets_of_several_sizes(client: TestClient) -> None:
     response = client.post("/v1/transplants", json={**asked, "evaluate_on": "large"})
     assert (response.status_code, code_of(response)) == (422, "samples_invalid")
     assert "samples [1, 8, 8], evaluate_on [1, 9, 9]" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("role", ["samples", "evaluate_on"])
+def test_masks_of_another_size_than_the_teachers_are_refused_where_that_is_stated(
+    client: TestClient, role: str
+) -> None:
+    """gS makes masks of any size; gT, which f's features of one size go into, of one."""
+    f, shared, _ = transplants.strided_files()
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Unflatten(1, (1, 8, 8))).eval()
+    own = transplants.task_file(fixed, torch.rand(2, 4, 4, 4), "segmentation")
+    for name, file in (("dog", f), ("is-it", shared), ("own", own)):
+        push(client, name, files.file_bytes(file))
+    for name, side in (("fitting", 8), ("small", 4)):
+        y = torch.arange(4 * side**2).view(4, side, side) % 2
+        push_samples(client, name, save({"x": torch.zeros(4, 1, files.SIDE, files.SIDE), "y": y}))
+    asked = {**ASKED, "teacher_task": "own"}
+    assert client.post("/v1/transplants", json={**asked, role: "fitting"}).status_code == 202
+    response = client.post("/v1/transplants", json={**asked, "name": "other", role: "small"})
+    assert (response.status_code, code_of(response)) == (422, "samples_invalid")
+    assert f"{role} small:1 are [N, 4, 4]; those of a segmentation are [n, 8, 8]" in response.json()["detail"]
+    direct = {**asked, "name": "other", role: "small", "recipe": {"objectives": {"direct": 1}}}
+    if role == "samples":  # Labels alone teach: gS may make masks of their size by itself, which only the job sees.
+        assert client.post("/v1/transplants", json=direct).status_code == 202
 
 
 def test_a_teacher_without_the_task_that_is_asked_for(client: TestClient) -> None:
