@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.files.verifier import command
 from app.requests.parts import manifest_of
 from graftery.errors import GrafteryError, ModuleFileError, StoreError, Unavailable
+from graftery.spec.fit import output_of
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import PRECHECK_NEIGHBOURS, AdapterRecipe, TransplantRecipe
 from graftery.spec.wire import PrecheckOut
@@ -48,12 +49,14 @@ class Wanted:
         category, task: digests.
         neighbours: the network's reference, and the digests of its category and adapter.
         recipe: JSON of a `TransplantRecipe`.
+        teacher_task: the digest of gT, where only the modules themselves tell how large outputs are.
     """
 
     category: str
     task: str
     neighbours: tuple[tuple[str, str, str | None], ...]
     recipe: str
+    teacher_task: str | None = None
 
     @property
     def seed(self) -> int:
@@ -68,21 +71,32 @@ class _Found:
     passing: bool = False
 
 
-def wanted(session: Session, category: Version, task: Version, adapter: AdapterRecipe, seed: int) -> Wanted:
-    """The pre-check of f and gS beside those that feed gS now. Of the recipe it has seed and adapter alone."""
+def wanted(session: Session, parts: Mapping[str, Version], adapter: AdapterRecipe, seed: int) -> Wanted:
+    """The pre-check of f and gS beside those that feed gS now. Of the recipe it has seed and adapter alone.
+
+    Args:
+        parts: `category`, `task` and, where it is known, `teacher_task`.
+    """
+    category, task, own = parts["category"], parts["task"], parts.get("teacher_task")
     stated = manifest_of(category)
     near: dict[str, tuple[str, NetworkVersions]] = {}
-    for network, parts in catalogue.networks_with_task(session, task, _NETWORKS_LOOKED_AT):
-        other = manifest_of(parts.category)
+    for network, versions in catalogue.networks_with_task(session, task, _NETWORKS_LOOKED_AT):
+        other = manifest_of(versions.category)
         alike = (other.input, other.preprocessing) == (stated.input, stated.preprocessing)
-        if alike and parts.category.digest != category.digest:
-            near.setdefault(parts.category.digest, (network.ref, parts))
+        if alike and versions.category.digest != category.digest:
+            near.setdefault(versions.category.digest, (network.ref, versions))
     neighbours = tuple(
-        (ref, parts.category.digest, None if parts.adapter is None else parts.adapter.digest)
-        for ref, parts in list(near.values())[:PRECHECK_NEIGHBOURS]
+        (ref, versions.category.digest, None if versions.adapter is None else versions.adapter.digest)
+        for ref, versions in list(near.values())[:PRECHECK_NEIGHBOURS]
     )
     recipe = TransplantRecipe(seed=seed, adapter=adapter)
-    return Wanted(category.digest, task.digest, neighbours, recipe.model_dump_json())
+    sizing = None if own is None or not _free_outputs(task, own) else own.digest
+    return Wanted(category.digest, task.digest, neighbours, recipe.model_dump_json(), sizing)
+
+
+def _free_outputs(*tasks: Version) -> bool:
+    """Whether the size of an output is free: then the manifests do not tell whether two are of one size."""
+    return any(isinstance(size, str) for task in tasks for size in output_of(manifest_of(task)).shape[1:])
 
 
 def children(settings: Settings) -> Children | None:
@@ -181,6 +195,7 @@ class Prechecks:
     def _make(self, children: Children, asked: Wanted) -> _Found:
         try:
             files = {"task": self._path(asked.task)}
+            files |= {} if asked.teacher_task is None else {"teacher_task": self._path(asked.teacher_task)}
             for index, (_, category, adapter) in enumerate(asked.neighbours):
                 files[f"{index}.category"] = self._path(category)
                 files |= {} if adapter is None else {f"{index}.adapter": self._path(adapter)}

@@ -193,8 +193,9 @@ def _asked(service: Service, name: str, request: GrowRequest) -> dict[str, Wante
             return {}
         recipe = request.recipe
         return {
-            each.task: wanted(session, found.category, each.cell.task, recipe.adapter, recipe.seed)
+            each.task: wanted(session, each.planned.parts, recipe.adapter, recipe.seed)
             for each in found.started
+            if each.planned is not None
         }
 
 

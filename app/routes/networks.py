@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -15,8 +16,8 @@ from app.requests import several, transplants
 from app.requests.composing import Measured, compose, to_measure
 from app.requests.prechecks import Wanted, wanted
 from app.routes.jobs import accepted, accepted_all
-from graftery.errors import GrafteryError
-from graftery.spec.recipes import AdapterRecipe
+from graftery.errors import Conflict, GrafteryError
+from graftery.spec.recipes import AdapterRecipe, TransplantRecipe
 from graftery.spec.references import Ref
 from graftery.spec.wire import NetworkRequest, PrecheckOut, TransplantOut, TransplantRequest, TransplantsOut, VersionOut
 from registry import catalogue, jobs
@@ -100,10 +101,7 @@ def _asked(service: Service, request: TransplantRequest) -> list[Wanted]:
             planned = [each for _, each in several.plan(session, request)]
         except GrafteryError:
             return []
-        adapter = request.recipe.adapter
-        return [
-            wanted(session, each.parts["category"], each.parts["task"], adapter, each.recipe.seed) for each in planned
-        ]
+        return [wanted(session, each.parts, request.recipe.adapter, each.recipe.seed) for each in planned]
 
 
 @router.get("/prechecks", responses=problems(*REFERENCES[:3], "conflict", *MISFITS[:4]))
@@ -112,7 +110,7 @@ async def get_precheck(
     service: ServiceDep,
     category: Annotated[Ref, Query(description="f")],
     task: Annotated[Ref, Query(description="gS")],
-    teacher_task: Annotated[Ref | None, Query(description="gT; only that it fits is checked")] = None,
+    teacher_task: Annotated[Ref | None, Query(description="gT; by default found as for a transplant")] = None,
     seed: Annotated[int, Query(ge=0, lt=2**53, description="Of the noise")] = 0,
     layers: Annotated[
         int | None, Query(ge=1, le=8, description="Of the adapter; by default as a transplant has it")
@@ -121,17 +119,22 @@ async def get_precheck(
 ) -> PrecheckOut:
     """What is known before a transplant: the adapter that the shapes need, and how like f is to those that feed gS already.
 
-    The same modules and seed give the same numbers. A pre-check takes seconds: where it is `running`, ask again.
+    Where sizes of outputs are free, the teacher's task module tells how large they are to be: `layers` has the resize that makes
+    them so. The same modules and seed give the same numbers. A pre-check takes seconds: where it is `running`, ask again.
     """
 
     def look() -> Wanted:
         with service.database.read() as session:
             f = catalogue.resolve(session, category, kinds={"category"}, for_pin=True)
             shared = catalogue.resolve(session, task, kinds={"task"}, for_pin=True)
-            own = (
-                None if teacher_task is None else catalogue.resolve(session, teacher_task, kinds={"task"}, for_pin=True)
-            )
+            parts = {"category": f, "task": shared}
+            own = None
+            if teacher_task is not None:
+                own = catalogue.resolve(session, teacher_task, kinds={"task"}, for_pin=True)
             transplants.check_parts(session, f, shared, own, force=force)
-            return wanted(session, f, shared, AdapterRecipe(layers=layers), seed)
+            with suppress(Conflict):  # a transplant would have to name it
+                own = own or transplants.teacher_task_of(session, f, shared, TransplantRecipe())
+            parts |= {} if own is None else {"teacher_task": own}
+            return wanted(session, parts, AdapterRecipe(layers=layers), seed)
 
     return await service.prechecks.look(await run_in_threadpool(look), service.settings.precheck_wait_s)

@@ -7,6 +7,7 @@ Source: Zhang et al. 2018 keep h to one to three convolutions with ReLU; near-id
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 import torch
@@ -20,15 +21,22 @@ from graftery.spec.recipes import AdapterRecipe
 
 Shape = tuple[int | None, ...]
 """A feature's shape without the batch; None is a free size."""
+Side = int | Fraction
+"""Of a map: its height or width, or what part it is of the height or width that there is."""
+SAME = (Fraction(1), Fraction(1))
+"""Height and width stay what they are."""
 
 
 class Adapter(nn.Module):
     """h: layers with ReLU between them; then, where sizes differ, a resize.
 
     Input [N, *source], output [N, *target]; rank 2 is [N, D], 3 is [N, T, D], 4 is [N, C, H, W].
+
+    Args:
+        size: height and width of the output; None: they stay what they are.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], *, final_relu: bool, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], *, final_relu: bool, size: tuple[Side, Side] | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.final_relu = final_relu
@@ -41,15 +49,34 @@ class Adapter(nn.Module):
                 x = F.relu(x)
         if self.size is None:
             return x
-        return F.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+        size = [_side(had, wanted) for had, wanted in zip(x.shape[2:], self.size, strict=True)]
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def make_adapter(source: Shape, target: Shape, recipe: AdapterRecipe, generator: torch.Generator) -> nn.Module:
+def _side(had: int, wanted: Side) -> int:
+    """A height or width; a part is rounded up. In whole numbers: a factor as a float is off at some sizes."""
+    if isinstance(wanted, int):
+        return wanted
+    times, parts = wanted.as_integer_ratio()
+    return had * times if parts == 1 else (had * times + parts - 1) // parts
+
+
+def make_adapter(
+    source: Shape,
+    target: Shape,
+    recipe: AdapterRecipe,
+    generator: torch.Generator,
+    ratio: tuple[Fraction, Fraction] = SAME,
+) -> nn.Module:
     """The adapter from features of shape `source` to features of shape `target`.
 
     Convolutional features [C, H, W]: a 1x1 projection where C differs, then `recipe.layers` convolutions, then a
     resize where H, W differ. Vectors [D] and tokens [T, D]: linear layers, the first of which projects. From one kind
     to another, and to another number of tokens: `graftery.nn.crossings`.
+
+    Args:
+        source, target: a size of `target` that is free takes what comes.
+        ratio: between maps, of a height and width that are free in `target` to those that come.
 
     Raises:
         Misfit: `shape_mismatch`; features of no kind above, or whose width is free.
@@ -66,7 +93,7 @@ def make_adapter(source: Shape, target: Shape, recipe: AdapterRecipe, generator:
     channels, wanted = _known(source[0]), _known(target[0])
     layers = [] if channels == wanted else [convolution(channels, wanted, 1, recipe, generator)]
     layers += [convolution(wanted, wanted, recipe.kernel, recipe, generator) for _ in range(count)]
-    return Adapter(layers, final_relu=final_relu, size=_size(source, target))
+    return Adapter(layers, final_relu=final_relu, size=_size(source, target, ratio))
 
 
 def joinable(source: Shape, target: Shape) -> bool:
@@ -90,12 +117,14 @@ def _width(shape: Shape) -> int | None:
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
-def _size(source: Shape, target: Shape) -> tuple[int, int] | None:
-    """The size to resize to. A free size on the side of the task module takes what comes."""
-    height, width = target[1:]
-    if height is None or width is None or source[1:] == target[1:]:
-        return None
-    return height, width
+def _size(source: Shape, target: Shape, ratio: tuple[Fraction, Fraction]) -> tuple[Side, Side] | None:
+    """The height and width to resize to; None where both stay as they are."""
+    stays = [
+        part == 1 if wanted is None else wanted == had
+        for had, wanted, part in zip(source[1:], target[1:], ratio, strict=True)
+    ]
+    height, width = (part if wanted is None else wanted for wanted, part in zip(target[1:], ratio, strict=True))
+    return None if all(stays) else (height, width)
 
 
 def _known(size: int | None) -> int:

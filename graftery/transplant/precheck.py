@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graftery.data.streams import generator
 from graftery.module import ModuleFile
-from graftery.nn.adapters import make_adapter
+from graftery.nn.adapters import Adapter, Side
 from graftery.nn.crossings import Resize
 from graftery.nn.freezing import freeze
 from graftery.spec.recipes import (
@@ -21,6 +20,7 @@ from graftery.spec.recipes import (
     PRECHECK_VALUES,
     TransplantRecipe,
 )
+from graftery.transplant.fitting import ends_of
 from graftery.transplant.given import Given
 from graftery.transplant.likeness import Moments, comparable
 from graftery.transplant.sources import Noise
@@ -54,7 +54,7 @@ class Precheck:
     Args:
         features: shape of f's features, without the batch.
         wanted: shape of gS's input; a free size is None.
-        identity: f's features fit gS's input as they are.
+        identity: gS takes f's features as they are, and makes an output as large as gT's of them.
         layers: the layers of the adapter that joins them, in words; of depths to choose from, the deepest.
         parameters: numbers that are learned.
         images: noise images that were compared.
@@ -88,12 +88,12 @@ def precheck(
     Args:
         category: f.
         task: gS.
-        teacher_task: gT; only that it fits is checked.
+        teacher_task: gT, which tells how large an output of free sizes is to be.
         neighbours: those that feed gS already; the first PRECHECK_NEIGHBOURS are compared with f, on the same noise.
         recipe: its adapter, noise and seed count; the same recipe gives the same numbers.
 
     Raises:
-        Misfit: modules that no adapter joins.
+        Misfit: modules that no adapter joins, or whose outputs would be of different sizes.
         RecipeRefused: the size of f's input is free, and nothing tells it.
 
     Source: ours (docs/methods/transplant.md).
@@ -103,11 +103,12 @@ def precheck(
     noise = Noise(shape, category.manifest.preprocessing, recipe)
     example: Tensor = net(noise(2, "example"))
     features = tuple(example.shape[1:])
-    source, wanted = given.adapter_shapes(features)
+    _, wanted = given.adapter_shapes(features)
+    ends = ends_of(given, features, recipe)
     dense = given.meaning.semantics == "segmentation"
     layers = recipe.adapter.layers or max(recipe.adapter.choose, default=3 if dense else 1)
     planned = recipe.adapter.model_copy(update={"layers": layers, "choose": ()})
-    adapter = make_adapter(source, wanted, planned, generator(recipe.seed, "adapter"))
+    adapter = ends.adapter(recipe.model_copy(update={"adapter": planned}))
     near = neighbours[:PRECHECK_NEIGHBOURS]
     images = _images(shape, features)
     compared = tuple(_compared(net, features, each, noise, images) for each in near)
@@ -117,8 +118,7 @@ def precheck(
     return Precheck(
         features=features,
         wanted=wanted,
-        identity=len(features) == len(wanted)
-        and all(b is None or a == b for a, b in zip(features, wanted, strict=True)),
+        identity=ends.same,
         layers=tuple(_words(adapter)),
         parameters=sum(parameter.numel() for parameter in adapter.parameters()),
         images=images if compared else 0,
@@ -190,7 +190,15 @@ def _words(adapter: nn.Module) -> Iterator[str]:
         elif isinstance(part, nn.Linear):
             yield f"linear {part.in_features} to {part.out_features}"
         elif isinstance(part, Resize):
-            yield f"resize to {part.size[0]}x{part.size[1]}"
-    size = getattr(adapter, "size", None)
-    if size is not None:
-        yield f"resize to {size[0]}x{size[1]}"
+            yield _resize(part.size)
+    if isinstance(adapter, Adapter) and adapter.size is not None:
+        yield _resize(adapter.size)
+
+
+def _resize(size: tuple[Side, Side]) -> str:
+    height, width = size
+    if isinstance(height, int) and isinstance(width, int):
+        return f"resize to {height}x{width}"
+    sides = {"height": height, "width": width}
+    said = (f"{name} {'to' if isinstance(side, int) else 'by'} {side}" for name, side in sides.items())
+    return f"resize {' and '.join(said)}"

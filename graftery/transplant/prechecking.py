@@ -18,7 +18,7 @@ def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """One pre-check.
 
     Args:
-        request: `path` is f's file; `files` has gS as `task`, and for neighbour I of `neighbours`, which are their names,
+        request: `path` is f's file; `files` has gS as `task`, perhaps gT as `teacher_task`, and for neighbour I of `neighbours`, which are their names,
             `I.category` and perhaps `I.adapter`; `recipe`.
     """
 
@@ -29,7 +29,8 @@ def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         for index, name in enumerate(request["neighbours"])
     ]
     recipe = TransplantRecipe.model_validate(request["recipe"])
-    return asdict(precheck(category, files["task"], neighbours=near, recipe=recipe))
+    found = precheck(category, files["task"], teacher_task=files.get("teacher_task"), neighbours=near, recipe=recipe)
+    return asdict(found)
 
 
 def main() -> None:

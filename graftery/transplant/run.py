@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet, choose
-from graftery.data.streams import generator
 from graftery.errors import RecipeRefused
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress
 from graftery.learning.memory import within_memory
 from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile, trace
-from graftery.nn.adapters import make_adapter
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
@@ -26,6 +24,7 @@ from graftery.transplant.bank import Bank
 from graftery.transplant.choosing import HELD_OUT_STEP, best_json, learn_best, score, told_json
 from graftery.transplant.crops import CROPS, from_crops, whole_size
 from graftery.transplant.evaluation import agreement, judge
+from graftery.transplant.fitting import Ends, ends_of
 from graftery.transplant.given import SKETCH, Given, with_final_relu
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
@@ -117,6 +116,7 @@ class _Run:
     noise: Noise
     example: Tensor
     """Features [2, ...] of noise, whose shape the adapter is made for."""
+    ends: Ends
 
     @classmethod
     def of(cls, given: Given, recipe: TransplantRecipe, device: torch.device) -> _Run:
@@ -142,7 +142,7 @@ class _Run:
         inputs = noise(8, "example").to(device)
         example = nets.features(inputs)
         recipe = given.with_start(with_final_relu(recipe, example, len(given.task.manifest.input.shape)))
-        run = cls(given, recipe, nets, noise, example[:2])
+        run = cls(given, recipe, nets, noise, example[:2], ends_of(given, features, recipe))
         run = replace(run, example=laid_out(nets, run._adapter(recipe), inputs[:2]))
         student = Composed(nets.category, run._adapter(recipe), nets.task)
         teacher = None if nets.teacher is None else Composed(nets.category, None, nets.teacher)
@@ -181,9 +181,7 @@ class _Run:
         return best.adapter, best.recipe, told | {"choice": best_json(best.recipe, scores)}
 
     def _adapter(self, recipe: TransplantRecipe) -> nn.Module:
-        source, target = self.given.adapter_shapes(tuple(self.example.shape[1:]))
-        adapter = make_adapter(source, target, recipe.adapter, generator(recipe.seed, "adapter")).to(self.device)
-        return lie_as(adapter, self.example)
+        return lie_as(self.ends.adapter(recipe).to(self.device), self.example)
 
     def _held_out(self, batches: Batches) -> Tensor:
         """Half of the sources' own, drawn anew, half of noise. Of images that are given or were made once, new views: they were learned from."""
@@ -279,7 +277,7 @@ class _Run:
         adapter.eval()
         wanted: Mapping[str, nn.Module | None] = {
             "adapter": Composed(category, adapter, nets.task),
-            "identity": Composed(category, None, nets.task) if self._same_shape() else None,
+            "identity": Composed(category, None, nets.task) if self.ends.same else None,
             "teacher": Composed(category, None, nets.teacher) if nets.teacher is not None else None,
         }
         samples, meaning = self.given.evaluate_on, self.given.meaning
@@ -294,8 +292,3 @@ class _Run:
         hooks.note(done)
         hooks.tell(done)
         return found
-
-    def _same_shape(self) -> bool:
-        ours, wanted = self.example.shape[1:], self.given.task.manifest.input.shape[1:]
-        same = (isinstance(b, str) or a == b for a, b in zip(ours, wanted, strict=False))
-        return len(ours) == len(wanted) and all(same)

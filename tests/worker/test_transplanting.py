@@ -15,9 +15,10 @@ from graftery.errors import RecipeRefused
 from graftery.module import ModuleFile
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import Facts, Manifest
+from graftery.transplant import compose
 from registry import catalogue, jobs
 from tests.support.processes import meanwhile
-from tests.support.transplants import image_files, vector_files
+from tests.support.transplants import image_files, strided_files, vector_files
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
 from worker.child import Reporter
@@ -57,6 +58,19 @@ def test_it_makes_a_module_file_with_its_facts(order: Order) -> None:
     assert result["labels"] == 0 and {"adapter", "identity", "teacher", "agreement"} <= result["metrics"].keys()
     reports = [decode_report(line) for line in pipe.getvalue().splitlines()]
     assert any(isinstance(report, Saved) and report.step > 0 for report in reports)
+
+
+def test_its_adapter_makes_masks_of_the_teachers_size(order: Order, tmp_path: Path) -> None:
+    """f and gS of different strides, as a job has them: files in, and a file that was verified out."""
+    names, modules = ("category", "task", "teacher_task"), strided_files()
+    for name, file in zip(names, modules, strict=True):
+        file.save(tmp_path / name)
+    recipe = {**RECIPE, "objectives": {"distillation": 1.0}, "steps": 2}
+    result = run(order.model_copy(update={"recipe": recipe}), Reporter(io.BytesIO()))
+    assert Facts.model_validate(result["facts"]).outputs["features"].shape == ("N", 4, "H", "W")
+    f, task, _ = modules
+    for size in ((8, 8), (16, 24)):
+        assert compose(f, ModuleFile.load(result["adapter"]), task)(torch.randn(2, 1, *size)).shape == (2, 1, *size)
 
 
 def test_it_goes_on_from_a_checkpoint_to_the_same_bytes(order: Order) -> None:

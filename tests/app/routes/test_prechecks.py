@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from torch import nn
 
 from app.requests.prechecks import Prechecks
-from graftery.spec.manifest import Preprocessing
-from tests.support import files
+from graftery.module import trace
+from graftery.spec.manifest import OutputMeaning, Preprocessing
+from tests.support import files, transplants
 from tests.support.http import code_of, push, push_teacher
 from tests.support.verifiers import SharedPrecheckers
 
@@ -82,6 +86,38 @@ def test_another_preprocessing_is_no_neighbour(client: TestClient) -> None:
     assert client.post("/v1/networks", json={"name": "net", "category": "shaded", "task": "dog-is"}).status_code == 201
     found = client.get("/v1/prechecks", params={"category": "animals", "task": "dog-is"}).json()
     assert [each["name"] for each in found["neighbours"]] == ["dog-is-teacher:1"]
+
+
+@pytest.fixture
+def pixels(client: TestClient) -> dict[str, str]:
+    """A teacher of masks, at stride 2, and shared task modules that were trained behind other strides; all for images of any size."""
+    net = nn.Sequential(OrderedDict(features=transplants.image_category(), head=transplants.strided_task(2.0))).eval()
+    teacher = trace(net, torch.randn(2, 1, 8, 8), outputs={"is": OutputMeaning(semantics="segmentation")})
+    response = client.put("/v1/teachers/pixels", params={"cut": files.CUT}, content=files.file_bytes(teacher))
+    assert response.status_code == 201, response.text
+    for name, scale in (("masks", 4.0), ("thirds", 3.0)):
+        push(client, name, files.file_bytes(transplants.strided_files(scale)[1]))
+    return {"category": "pixels", "task": "masks"}
+
+
+def test_of_free_sizes_the_teachers_task_tells_how_large_the_output_is_to_be(
+    client: TestClient, pixels: dict[str, str]
+) -> None:
+    found = client.get("/v1/prechecks", params=pixels).json()
+    assert found["layers"] == ["3x3 convolution 4 to 4"] * 3 + ["resize height by 1/2 and width by 1/2"]
+    assert (found["wanted"], found["identity"]) == ([4, None, None], False)
+    assert client.get("/v1/prechecks", params={**pixels, "teacher_task": "pixels-is"}).json() == found
+    response = client.post("/v1/transplants", json={"name": "net", **pixels})
+    assert (response.status_code, response.json()["precheck"]) == (202, found)
+    assert client.post("/v1/generic", json={"name": "grid", "tasks": ["masks"]}).status_code == 201
+    grown = client.post("/v1/generic/grid/grow", json={"category": "pixels", "dry_run": True}).json()
+    assert [cell["precheck"] for cell in grown["cells"]] == [found]
+
+
+def test_sizes_that_no_resize_makes_alike_are_told_before_the_job(client: TestClient, pixels: dict[str, str]) -> None:
+    found = client.post("/v1/transplants", json={"name": "net", **pixels, "task": "thirds"}).json()["precheck"]
+    assert found["status"] == "unavailable"
+    assert "the task's output is [1, 12, 12], the teacher task's is [1, 8, 8]" in found["reason"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from graftery.data.streams import generator
 from graftery.errors import Misfit
+from graftery.module import trace
 from graftery.nn.adapters import Shape, joinable, make_adapter
 from graftery.spec.recipes import AdapterRecipe
 
@@ -70,3 +73,30 @@ def test_a_free_size_of_the_task_takes_what_comes() -> None:
     assert h(torch.rand(1, 4, 7, 5)).shape == (1, 4, 7, 5)
     resized = make_adapter((4, None, None), (4, 3, 3), AdapterRecipe(), generator(0, "a"))
     assert resized(torch.rand(1, 4, 7, 5)).shape == (1, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sizes"),
+    [
+        ((Fraction(1, 2), Fraction(1, 2)), {(8, 6): (4, 3), (7, 5): (4, 3), (1, 1): (1, 1)}),
+        ((Fraction(3), Fraction(3, 4)), {(8, 8): (24, 6), (5, 7): (15, 6)}),
+        ((Fraction(1), Fraction(1, 49)), {(8, 49): (8, 1), (8, 147): (8, 3)}),  # 49 times the float 1 / 49 is below 1
+    ],
+)
+def test_a_map_of_free_size_is_resized_by_a_ratio_at_every_size(
+    ratio: tuple[Fraction, Fraction], sizes: dict[tuple[int, int], tuple[int, int]]
+) -> None:
+    h = make_adapter((4, 8, 8), (4, None, None), AdapterRecipe(), generator(0, "a"), ratio).eval()
+    written = trace(h, torch.rand(2, 4, 8, 98), kind="adapter")
+    assert written.manifest.input.shape == written.manifest.outputs["features"].shape == ("N", 4, "H", "W")
+    for had, wanted in sizes.items():
+        x = torch.rand(2, 4, *had)
+        assert h(x).shape[2:] == wanted
+        assert torch.allclose(written.net()(x), h(x), atol=1e-6)
+
+
+def test_of_a_map_with_one_free_size_the_other_is_resized() -> None:
+    h = make_adapter((4, 8, 8), (4, 3, None), AdapterRecipe(), generator(0, "a"))
+    assert h(torch.rand(1, 4, 8, 8)).shape == (1, 4, 3, 8)
+    half = make_adapter((4, 8, 8), (4, 3, None), AdapterRecipe(), generator(0, "a"), (Fraction(1), Fraction(1, 2)))
+    assert half(torch.rand(1, 4, 8, 6)).shape == (1, 4, 3, 3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from graftery.module import ModuleFile
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import PRECHECK_NEIGHBOURS, TransplantRecipe
 from graftery.transplant import Neighbour, precheck, transplant
-from graftery.transplant.precheck import NO_NEIGHBOUR, _batches, _images
+from graftery.transplant.precheck import NO_NEIGHBOUR, _batches, _images, _resize
 from graftery.transplant.sources import Noise
 from tests.support import transplants as t
 
@@ -45,6 +46,11 @@ def test_a_resize_between_kinds_of_features_is_told() -> None:
     small = t.task_file(nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 2)).eval(), torch.rand(2, 4, 6, 6))
     assert precheck(tokens, small).layers[-1] == "resize to 6x6"
     assert not any("resize" in words for words in precheck(tokens, task).layers)
+
+
+def test_a_resize_says_what_each_side_becomes() -> None:
+    assert _resize((6, 4)) == "resize to 6x4"
+    assert _resize((6, Fraction(3, 2))) == "resize height to 6 and width by 3/2"
 
 
 def test_dense_outputs_have_deeper_adapters() -> None:
