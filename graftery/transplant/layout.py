@@ -1,4 +1,4 @@
-"""How tensors lie in memory, and in which precision the frozen nets and h are run while h learns.
+"""How tensors lie in memory, and in which precision gS and h are run while h learns, and all nets in an inversion.
 
 Source: ours (docs/methods/transplant.md).
 """

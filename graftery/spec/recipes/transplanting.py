@@ -41,7 +41,8 @@ class TransplantRecipe(Frozen):
     temperature: float = Field(2.0, gt=0, le=100, description="Of the distillation's soft targets")
     precision: Precision = Field(
         "float32",
-        description="Of f, gS, gT and h while h learns, and of an inversion; h itself, sums and losses are float32",
+        description="Of gS and h while h learns, and of all nets in an inversion; what f and gT give h to learn from, h's own"
+        " weights, sums and losses are float32",
     )
     seed: int = Field(0, ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exactly")
     adapter: AdapterRecipe = Field(default_factory=AdapterRecipe)
