@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from graftery.errors import Misfit
+from graftery.nn.pieces import ROWS, in_pieces
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import compose
 from graftery.transplant.choosing import score
 from graftery.transplant.evaluation import agreement
-from graftery.transplant.nets import CHUNK, Composed, Nets, in_pieces
+from graftery.transplant.nets import Composed, Nets
 from graftery.transplant.watching import watch
 from tests.support import transplants as t
 
@@ -54,10 +55,10 @@ def test_where_nothing_learns_rows_go_through_in_pieces() -> None:
             return x
 
     nets, h = Nets(nn.Identity(), Seeing(), Seeing()), Seeing()
-    features = torch.randn(2 * CHUNK + 3, 2)
+    features = torch.randn(2 * ROWS + 3, 2)
     look = watch(nets, h, features, "regression")
     assert look is not None and look() == pytest.approx(1)
     agreement(nets.task, Seeing(), features)
     score(nets, features, "classification", TransplantRecipe(), h)
-    assert max(seen) == CHUNK
+    assert max(seen) == ROWS
     assert torch.equal(in_pieces(h, features), features)
