@@ -24,16 +24,13 @@ from benchmarks.cells import Cells
 from benchmarks.running import Watch, parser, watching
 from benchmarks.transplant.costs import COST_TURNS, cost
 from benchmarks.transplant.measuring import Bench
-from benchmarks.transplant.protocol import SEEDS, Row, Setting, settings
+from benchmarks.transplant.protocol import REFERENCES, SEEDS, Row, Setting, settings
 from benchmarks.transplant.report import write
 from benchmarks.transplant.worlds import WORLDS
 from benchmarks.transplant.worlds.base import Task, World
 from benchmarks.transplant.zoo import Zoo
 from graftery.learning.loop import Progress
 from graftery.spec.recipes import TransplantRecipe
-
-REFERENCES = Row("references", "", "")
-"""Teacher and identity adapter: measured once for all rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Cost:
 
 def jobs(world: World, wanted: argparse.Namespace) -> Iterator[Job]:
     """All cells in order: the table first, seed by seed, so that what is there at any time is worth looking at."""
-    for setting in settings(world.dense, world.augment):
+    for setting in settings(world.dense, quick=world.quick):
         if wanted.setting and setting.name not in wanted.setting:
             continue
         if (setting.depth and setting.depth not in world.cuts) or setting.tasks > len(world.tasks):
@@ -121,7 +118,7 @@ def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch:
     if world.schedule is None or (wanted.setting and "cost" not in wanted.setting):
         return
     zoo, task = Zoo(world, wanted.scratch / "nets", watch.say), world.tasks[0]
-    table = settings(world.dense, world.augment)[0]
+    table = settings(world.dense, quick=world.quick)[0]
 
     def one(turn: Cost, _tell: Callable[[Progress], None]) -> dict[str, Any]:
         return cost(Bench.of(zoo, table, turn.target, 0, task))
@@ -131,10 +128,11 @@ def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch:
 
 
 def quick(world: World) -> World:
-    """The same, small: two targets, nets trained for a few steps."""
+    """The same, small: two targets, nets and adapters trained for a few steps."""
     if world.schedule is not None:
-        world.schedule = dataclasses.replace(world.schedule, steps=world.schedule.steps // 8)
+        world.schedule = dataclasses.replace(world.schedule, steps=world.schedule.steps // 24)
     type(world).targets = type(world).targets[:2]
+    world.quick = True
     return world
 
 

@@ -62,7 +62,7 @@ class Bench:
 
     def cell(self, row: Row) -> dict[str, Any]:
         """Learn the adapter of a row and measure it."""
-        tried = [self._learn(row, variant) for variant in row.chosen]
+        tried = [self._learn(row, recipe) for recipe in row.recipes(self.seed, self.task.augment)]
         made, seconds = tried[0]
         if len(tried) > 1:
             made, seconds = max(
@@ -75,9 +75,7 @@ class Bench:
             "kappa": agreed and agreed["kappa"],
             "seconds": round(seconds, 2),
             "steps": max(steps, default=0),
-            "chosen": {"learning_rate": made.recipe.learning_rate, "steps": made.recipe.steps}
-            if len(tried) > 1
-            else None,
+            "chosen": _chosen(made.recipe) if len(tried) > 1 else None,
             "sources": list(made.recipe.sources),
             "objectives": dict(made.recipe.objectives),
         }
@@ -94,8 +92,7 @@ class Bench:
     def _headline(self, metrics: Mapping[str, float]) -> float:
         return -metrics[self.task.metric] if self.task.lower_is_better else metrics[self.task.metric]
 
-    def _learn(self, row: Row, variant: Mapping[str, Any]) -> tuple[Transplant, float]:
-        recipe = TransplantRecipe.model_validate({"seed": self.seed, "labels": row.labels, **row.recipe, **variant})
+    def _learn(self, row: Row, recipe: TransplantRecipe) -> tuple[Transplant, float]:
         category = self._sketched(row.crops) if row.sketched else self.category
         began_s = time.perf_counter()
         made = transplant(
@@ -111,3 +108,7 @@ class Bench:
     def _sketched(self, crops: int) -> ModuleFile:
         images: SampleSet = self.world.samples(self.target, "train", self.task.output)
         return replace(self.category, extras={**self.category.extras, **sketch(self.category, images.x, crops=crops)})
+
+
+def _chosen(recipe: TransplantRecipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", include={"learning_rate", "steps", "augment"})

@@ -57,7 +57,7 @@ def page(
         parts.append(
             f"{missing_line(missing)} Until then means of rows may be over different targets and seeds; paired differences are not."
         )
-    for setting in settings(world.dense, world.augment):
+    for setting in settings(world.dense, quick=world.quick):
         for each in world.tasks[: setting.tasks]:
             ours = [c for c in found if c["setting"] == setting.name and c["task"] == each.output]
             if ours:

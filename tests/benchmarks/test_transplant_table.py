@@ -14,13 +14,13 @@ from benchmarks.transplant import __main__ as main_module
 from benchmarks.transplant.__main__ import jobs
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.plots import draw
-from benchmarks.transplant.protocol import Row, settings
+from benchmarks.transplant.protocol import Row, Variant, rows, settings
 from benchmarks.transplant.report import interval, page
 from benchmarks.transplant.worlds import WORLDS, camvid, cifar10
 from benchmarks.transplant.worlds.base import World
 from benchmarks.transplant.worlds.learning import Staged, share_above
 from benchmarks.transplant.zoo import Zoo
-from graftery.spec.recipes import TransplantRecipe
+from graftery.spec.recipes import AugmentRecipe, TransplantRecipe
 
 
 @pytest.fixture
@@ -39,11 +39,36 @@ def test_every_row_is_a_recipe_and_every_cell_has_its_own_key(name: str, tmp_pat
     world = WORLDS[name](None, tmp_path)
     todo = list(jobs(world, Wanted()))  # type: ignore[arg-type]
     assert len({job.key for job in todo}) == len(todo) > 60
-    for row in {job.row.name: job.row for job in todo}.values():
-        for variant in row.chosen:
-            TransplantRecipe.model_validate({"labels": row.labels, **row.recipe, **variant})
+    for job in todo:
+        assert all(recipe.seed == job.seed for recipe in job.row.recipes(job.seed, job.task.augment))
     assert not set(world.targets) & set(world.generic)
     assert world.unseen <= set(world.targets)
+
+
+def test_images_are_changed_as_leaves_the_labels_of_their_task_true() -> None:
+    row = next(row for row in rows(dense=False) if row.name == "direct-learn, 100")
+    turned, plain = (
+        row.recipes(0, next(task.augment for task in WORLDS["cifar10"].tasks if task.output == output))
+        for output in ("rotation", "is")
+    )
+    assert not any(recipe.augment.flip for recipe in turned)  # it would swap two of the labels
+    assert any(recipe.augment.flip for recipe in plain)
+    assert WORLDS["camvid"].tasks[0].augment == AugmentRecipe(shift=4, flip=True)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_direct_learn_chooses_with_and_without_augmentation_and_its_longest_is_augmented(dense: bool) -> None:
+    row = next(row for row in rows(dense) if row.name == "direct-learn, 100")
+    none, some = AugmentRecipe(shift=0), AugmentRecipe(shift=3, flip=True)
+    recipes = row.recipes(0, some)
+    assert {recipe.augment for recipe in recipes} == {none, some}
+    assert max(recipes, key=lambda recipe: recipe.steps).augment == some
+    assert sum(recipe.steps for recipe in recipes) <= (4000 if dense else 5000)
+
+
+def test_what_learns_from_labels_alone_is_not_ended_by_noise() -> None:
+    row = next(row for row in rows(dense=False) if row.name == "direct + distillation, 100")
+    assert all(recipe.stop.patience == 0 for recipe in row.recipes(0, AugmentRecipe()))
 
 
 def test_cells_are_kept_at_once_and_found_again(tmp_path: Path) -> None:
@@ -124,10 +149,10 @@ MACHINE = ("cores", "processor", "accelerator", "threads", "python", "torch", "g
 def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_path: Path) -> None:
     said: list[str] = []
     zoo = Zoo(world, tmp_path / "nets", said.append)
-    setting = settings(world.dense, world.augment)[0]
+    setting = settings(world.dense)[0]
     bench = Bench.of(zoo, setting, "3", 0, world.tasks[0])
-    chosen: tuple[dict[str, Any], ...] = ({"steps": 0}, {"steps": 30})
-    row = Row("few", "direct", "labelled", {"objectives": {"direct": 1.0}, "learning_rate": 0.02}, 40, chosen=chosen)
+    chosen = (Variant(0.02, 0), Variant(0.02, 30))
+    row = Row("few", "direct", "labelled", {"objectives": {"direct": 1.0}}, 40, chosen=chosen)
     cell = bench.cell(row)
     assert cell["sources"] == ["samples"] and cell["chosen"]["steps"] in (0, 30)
     references = bench.references()

@@ -42,6 +42,8 @@ class Task:
     lower_is_better: bool = False
     beside: tuple[str, ...] = ()
     """Metrics that are shown too, as means."""
+    augment: AugmentRecipe = AugmentRecipe()
+    """What suits the images when few are learned from directly, and leaves the task's labels true."""
 
 
 class World(ABC):
@@ -68,8 +70,8 @@ class World(ABC):
 
     schedule: Schedule | None = None
     """Of the nets' training; None: the world has its own way."""
-    augment: ClassVar[AugmentRecipe] = AugmentRecipe()
-    """What suits the world's images when few are learned from directly."""
+    quick: bool = False
+    """Whether recipes are short, to see that they run."""
 
     def __init__(self, data: Path | None, scratch: Path) -> None:
         """Args: `data`, the folder with the archives; `scratch`, where decoded data may be kept."""

@@ -26,6 +26,7 @@ from graftery.data import SampleSet
 from graftery.data.streams import generator
 from graftery.module import ModuleFile, trace
 from graftery.spec.manifest import OutputMeaning, Preprocessing
+from graftery.spec.recipes import AugmentRecipe
 from graftery.transplant.objectives import IGNORED, direct
 
 CATEGORIES = (
@@ -95,7 +96,11 @@ class CamVid(World):
         " frames at threshold 0. The generic net knows sky, building, sign and fence."
     )
     dense = True
-    tasks = (Task("mask", "iou", beside=("pixel_accuracy",)), Task("fraction", "r2"))
+    tasks = (
+        Task("mask", "iou", beside=("pixel_accuracy",), augment=AugmentRecipe(shift=4, flip=True)),
+        # What a shift brings in and out of the frame would change the fraction.
+        Task("fraction", "r2", augment=AugmentRecipe(shift=0, flip=True)),
+    )
     targets = ("car", "pavement", "tree", "bicyclist")
     unseen = frozenset({"car", "pavement", "tree", "bicyclist"})
     generic = ("sky", "building", "sign", "fence")
