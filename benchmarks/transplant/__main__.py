@@ -24,7 +24,7 @@ from benchmarks.cells import Cells
 from benchmarks.running import Watch, parser, watching
 from benchmarks.transplant.costs import COST_TURNS, cost
 from benchmarks.transplant.measuring import Bench
-from benchmarks.transplant.protocol import REFERENCES, SEEDS, Row, Setting, settings
+from benchmarks.transplant.protocol import DEFAULT, REFERENCES, SEEDS, Row, Setting, settings
 from benchmarks.transplant.report import write
 from benchmarks.transplant.worlds import WORLDS
 from benchmarks.transplant.worlds.base import Task, World
@@ -120,8 +120,10 @@ def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch:
     zoo, task = Zoo(world, wanted.scratch / "nets", watch.say), world.tasks[0]
     table = settings(world.dense, quick=world.quick)[0]
 
+    row = next(row for row in table.rows if row.name == DEFAULT)
+
     def one(turn: Cost, _tell: Callable[[Progress], None]) -> dict[str, Any]:
-        return cost(Bench.of(zoo, table, turn.target, 0, task))
+        return cost(Bench.of(zoo, table, turn.target, 0, task), row.recipes(0, task.augment)[0])
 
     todo = [Cost(target, turn) for target in world.targets[:2] for turn in range(COST_TURNS)]
     watch.measure(todo, cells, one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,18 +69,17 @@ class Bench:
                 tried, key=lambda each: self._headline(self.metrics(each[0].adapter, self.shared, "validation"))
             )
         agreed = made.metrics["agreement"]
-        steps = [int(entry["step"]) for entry in made.history if entry["phase"] == "train"]
         cell = {
             "metrics": self.metrics(made.adapter, self.shared, "test"),
             "kappa": agreed and agreed["kappa"],
             "seconds": round(seconds, 2),
-            "steps": max(steps, default=0),
+            "steps": made.metrics["steps"],
             "chosen": _chosen(made.recipe) if len(tried) > 1 else None,
             "sources": list(made.recipe.sources),
             "objectives": dict(made.recipe.objectives),
         }
         if self.seed == CURVES_OF_SEED:
-            cell["curve"] = [[e["step"], round(float(e["loss"]), 4)] for e in made.history if e["phase"] == "train"]
+            cell["curve"] = curve(made.history)
             cell["agreements"] = made.metrics.get("watched")
         return cell
 
@@ -108,6 +107,13 @@ class Bench:
     def _sketched(self, crops: int) -> ModuleFile:
         images: SampleSet = self.world.samples(self.target, "train", self.task.output)
         return replace(self.category, extras={**self.category.extras, **sketch(self.category, images.x, crops=crops)})
+
+
+def curve(history: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Steps and losses of the last training: the students of an inversion's rounds learn before h does, and begin at the first step too."""
+    told = [(int(entry["step"]), round(float(entry["loss"]), 4)) for entry in history if entry["phase"] == "train"]
+    begun = max((at for at in range(1, len(told)) if told[at][0] <= told[at - 1][0]), default=0)
+    return [list(point) for point in told[begun:]]
 
 
 def _chosen(recipe: TransplantRecipe) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmarks.cells import Cells
 from benchmarks.transplant import __main__ as main_module
+from benchmarks.transplant import costs, measuring
 from benchmarks.transplant.__main__ import jobs
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.plots import draw
@@ -162,6 +164,42 @@ def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_
     again = Bench.of(Zoo(world, tmp_path / "nets", said.append), setting, "3", 0, world.tasks[0])
     assert again.shared.content_digest == bench.shared.content_digest
     assert len(said) == 2  # one teacher, one generic net
+
+
+def _told(phase: str, *steps: int) -> list[dict[str, Any]]:
+    return [{"phase": phase, "step": step, "loss": float(step)} for step in steps]
+
+
+def test_students_of_an_inversions_rounds_are_no_part_of_the_training(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [*_told("inversion", 50), *_told("train", 100, 200), *_told("train", 4, 200), *_told("train", 20, 40)]
+    made = SimpleNamespace(
+        adapter=None, recipe=TransplantRecipe(), history=history, metrics={"agreement": None, "steps": 40}
+    )
+    monkeypatch.setattr(measuring, "transplant", lambda *_, **__: made)
+    monkeypatch.setattr(Bench, "metrics", lambda *_: {})
+    bench = Bench(world, "3", 0, None, None, None, world.tasks[0])  # type: ignore[arg-type]
+    cell = bench.cell(Row("default, 0", "", ""))
+    assert cell["steps"] == 40
+    assert cell["curve"] == [[20, 20.0], [40, 40.0]]
+    assert measuring.curve(_told("train", 1, 2)) == [[1, 1.0], [2, 2.0]]
+
+
+def test_the_first_steps_of_a_process_are_no_part_of_a_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = cifar10.Cifar10(None, tmp_path)
+    seconds = iter((30.0, 3.0))
+    trained: list[int] = []
+
+    def teacher(*_: Any) -> SimpleNamespace:
+        trained.append(world.schedule.steps)
+        return SimpleNamespace(seconds=next(seconds))
+
+    monkeypatch.setattr(world, "teacher", teacher)
+    monkeypatch.setattr(costs, "transplant", lambda *_, **__: None)
+    bench = Bench(world, "cat", 0, None, None, None, world.tasks[0])  # type: ignore[arg-type]
+    assert costs.cost(bench, TransplantRecipe())["teacher_seconds"] == 120
+    assert trained == [60, 60] and world.schedule.steps == 2400
 
 
 @pytest.mark.parametrize("made", [cifar10.Net, camvid.Net])

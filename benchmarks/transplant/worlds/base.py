@@ -42,7 +42,7 @@ class Task:
     lower_is_better: bool = False
     beside: tuple[str, ...] = ()
     """Metrics that are shown too, as means."""
-    augment: AugmentRecipe = AugmentRecipe()
+    augment: AugmentRecipe = AugmentRecipe()  # noqa: RUF009  immutable
     """What suits the images when few are learned from directly, and leaves the task's labels true."""
 
 
