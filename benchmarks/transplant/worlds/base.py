@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from benchmarks.transplant.worlds.learning import Schedule
 from graftery.data import SampleSet
@@ -96,6 +96,10 @@ class World(ABC):
     @abstractmethod
     def unlabelled(self, category: str) -> SampleSet:
         """Training images that do not show the category."""
+
+    @abstractmethod
+    def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
+        """What a net of so many categories and these outputs learns by, as JSON: one that learned by something else is another net."""
 
     def task(self, output: str) -> Task:
         return next(task for task in self.tasks if task.output == output)

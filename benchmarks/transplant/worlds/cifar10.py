@@ -10,9 +10,10 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.transplant.digests import architecture
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, Staged, fast, fit, share_above
+from benchmarks.transplant.worlds.learning import PRECISION, Schedule, Staged, fit, share_above
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -145,6 +147,14 @@ class Cifar10(World):
         rows = _shuffled(classes != CLASSES.index(category), generator(0, "benchmark.unlabelled"))
         return SampleSet(normalised(x[rows[:2000]]))
 
+    def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
+        said = {"schedule": asdict(self.schedule), "batch": self._batch(categories), "precision": PRECISION}
+        return {**said, "augment": AUGMENT.model_dump(), "net": architecture(lambda: Net(tasks))}
+
+    def _batch(self, categories: int) -> int:
+        """Rows a step of each category."""
+        return self.schedule.batch if categories == 1 else GENERIC_BATCH
+
     def _loss(
         self,
         nets: Sequence[Net],
@@ -157,20 +167,18 @@ class Cifar10(World):
     ) -> Tensor:
         """Mean over tasks. What the nets share, from stage `shared` on, sees all categories in one pass."""
         x, classes = self.images_of("train")
-        size = self.schedule.batch if len(nets) == 1 else GENERIC_BATCH
+        size = self._batch(len(nets))
         drawn = []
         for category in categories:
             random = generator(seed, f"benchmark.teacher.{category}", step)
             own = classes == CLASSES.index(category)
             rows = _balanced(own, size, random)
             drawn.append((augment(normalised(x[rows]), AUGMENT, random), own[rows], random))
-        with fast():
-            return torch.stack([_task_loss(task, nets, shared, drawn) for task in tasks]).mean()
+        return torch.stack([_task_loss(task, nets, shared, drawn) for task in tasks]).mean()
 
     def _validate(self, net: Net, category: str) -> float:
         samples = self.samples(category, "validation", "is")
-        with fast():
-            logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
+        logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
         return float(((logits[:, 0] > 0).long() == samples.y).float().mean())
 
     def images_of(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -189,7 +197,7 @@ def _task_loss(
             seen = _rotated(images[positive], wanted)
         features.append(net.stages[:shared](seen))
         labels.append(wanted)
-    logits = nets[0].heads[task](nets[0].stages[shared:](torch.cat(features))).float()
+    logits = nets[0].heads[task](nets[0].stages[shared:](torch.cat(features)))
     if task == "rotation":
         return F.cross_entropy(logits, torch.cat(labels))
     return F.binary_cross_entropy_with_logits(logits[:, 0], torch.cat(labels))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
+from benchmarks.transplant.digests import architecture
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
+from benchmarks.transplant.worlds.learning import PRECISION
 from examples import digits
 from graftery.data import SampleSet
 from graftery.data.streams import generator
@@ -38,6 +40,11 @@ class Digits(World):
         began_s = time.perf_counter()
         generic = digits.train_generic(tuple(int(category) for category in categories), seed=seed)
         return _trained(generic.net(int(categories[0])), time.perf_counter() - began_s)
+
+    def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
+        schedule = {"steps": digits.STEPS, "learning_rate": digits.LEARNING_RATE, "weight_decay": digits.WEIGHT_DECAY}
+        net = architecture(lambda: digits.Net(digits.category_module(), digits.task_module()))
+        return {"schedule": schedule, "batch": digits.BATCH, "precision": PRECISION, "net": net}
 
     def samples(self, category: str, split: Split, task: str) -> SampleSet:
         return digits.one_against_rest(int(category), split)

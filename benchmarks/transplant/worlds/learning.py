@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+PRECISION = "float32"
+"""In which the nets of a world learn, whatever the processor has: cells of several machines are of nets that learned alike."""
+
 
 @dataclass(frozen=True)
 class Schedule:
