@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.transplant.protocol import Row, Setting
+from benchmarks.transplant.digests import LENGTH
+from benchmarks.transplant.protocol import Row
 from benchmarks.transplant.worlds.base import Task, World
-from benchmarks.transplant.zoo import Zoo
+from benchmarks.transplant.zoo import Nets, Zoo
 from graftery.data import SampleSet
 from graftery.module import ModuleFile
 from graftery.spec.fit import output_of
@@ -44,14 +45,16 @@ class Bench:
     task: Task
 
     @classmethod
-    def of(cls, zoo: Zoo, setting: Setting, target: str, seed: int, task: Task) -> Bench:
-        world = zoo.world
-        depth = setting.depth or next(iter(world.cuts))
-        tasks = [each.output for each in world.tasks[: setting.tasks]]
-        categories = world.generic[-setting.categories :] if setting.categories else world.generic
-        category, own = world.parts(zoo.teacher(target, seed, tasks), depth)
-        _, shared = world.parts(zoo.generic(categories, seed, depth, tasks), depth)
-        return cls(world, target, seed, category, shared[task.output], own[task.output], task)
+    def of(cls, zoo: Zoo, nets: Nets, task: Task) -> Bench:
+        """Of nets that are trained if they are not there."""
+        (category, own), (_, shared) = (zoo.world.parts(net, nets.depth) for net in zoo.pair(nets))
+        return cls(zoo.world, nets.target, nets.seed, category, shared[task.output], own[task.output], task)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the nets' parts: what they compute."""
+        parts = {"f": self.category, "gS": self.shared, "gT": self.own}
+        return {name: file.content_digest[:LENGTH] for name, file in parts.items()}
 
     def references(self) -> dict[str, dict[str, float]]:
         """The teacher's metrics on test samples, and those of f under gS with no adapter between."""

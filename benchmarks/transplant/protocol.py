@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.transplant.worlds.base import World
+from benchmarks.transplant.zoo import Nets
 from graftery.spec.recipes import AugmentRecipe, TransplantRecipe
 
 SEEDS = (0, 1, 2)
@@ -72,6 +74,8 @@ class Row:
 REFERENCES = Row("references", "", "")
 """Teacher and identity adapter: measured once for all rows. It has no recipe."""
 DEFAULT = "default, 0"
+COSTS = "cost"
+"""Where the turns of a transplant beside its teacher stand, as a setting of its own."""
 
 
 def rows(dense: bool) -> tuple[Row, ...]:
@@ -155,7 +159,7 @@ class Setting:
         categories: how many the generic net knows.
         depth: of the cut, a key of the world's cuts; None: its first.
         tasks: how many of the world's tasks are transplanted together.
-        every: each how manieth of the world's targets is measured.
+        every: each how manieth of the world's targets is measured, where there are more than two.
     """
 
     name: str
@@ -165,19 +169,37 @@ class Setting:
     tasks: int = 1
     every: int = 1
 
+    def targets(self, world: World) -> tuple[str, ...]:
+        """Those of the world that are measured."""
+        return world.targets[:: self.every] if len(world.targets) > 2 else world.targets
+
+    def nets(self, world: World, target: str, seed: int) -> Nets:
+        """A target's teacher, and the generic net."""
+        known = world.generic[-self.categories :] if self.categories else world.generic
+        outputs = tuple(task.output for task in world.tasks[: self.tasks])
+        return Nets(target, known, outputs, self.depth or next(iter(world.cuts)), seed)
+
 
 SHORT = {
-    "steps": 40,
-    "bank": {"rows": 128},
-    "inversion": {"images": 16, "steps": 10, "rival_steps": 10, "round_images": 8, "round_steps": 5},
+    "steps": 20,
+    "batch": 8,
+    "bank": {"rows": 64},
+    "inversion": {"images": 8, "steps": 5, "rival_steps": 5, "round_images": 4, "round_steps": 3},
 }
 """Of the recipes of a quick run: whether it works, not how good it is."""
 
 
 def _short(row: Row) -> Row:
     first_and_last = (row.chosen[0], row.chosen[-1]) if row.chosen else ()
-    chosen = tuple(replace(variant, steps=20) for variant in first_and_last)
-    return replace(row, recipe={**row.recipe, **SHORT}, chosen=chosen)
+    chosen = tuple(replace(variant, steps=10) for variant in first_and_last)
+    stop = {"every": 5, **row.recipe.get("stop", {})}
+    return replace(row, recipe={**row.recipe, **SHORT, "stop": stop}, chosen=chosen)
+
+
+def key_of(names: Mapping[str, Any]) -> str:
+    """Where a cell of these names is kept."""
+    order = ("row", "target", "seed") if names["setting"] == COSTS else ("setting", "target", "task", "seed", "row")
+    return "/".join(str(names[name]) for name in order)
 
 
 def settings(dense: bool, *, quick: bool = False) -> tuple[Setting, ...]:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cells import Cells
 from benchmarks.transplant import __main__ as main_module
 from benchmarks.transplant import costs, measuring
-from benchmarks.transplant.__main__ import jobs
+from benchmarks.transplant.jobs import Job, jobs
 from benchmarks.transplant.measuring import Bench
 from benchmarks.transplant.plots import draw
 from benchmarks.transplant.protocol import Row, Variant, rows, settings
@@ -30,16 +30,10 @@ def world(tmp_path: Path) -> World:
     return WORLDS["digits"](None, tmp_path)
 
 
-class Wanted:
-    setting = None
-    rows = None
-    seeds = (0, 1)
-
-
 @pytest.mark.parametrize("name", WORLDS)
 def test_every_row_is_a_recipe_and_every_cell_has_its_own_key(name: str, tmp_path: Path) -> None:
     world = WORLDS[name](None, tmp_path)
-    todo = list(jobs(world, Wanted()))  # type: ignore[arg-type]
+    todo = list(jobs(world))
     assert len({job.key for job in todo}) == len(todo) > 60
     for job in todo:
         assert all(recipe.seed == job.seed for recipe in job.row.recipes(job.seed, job.task.augment))
@@ -115,7 +109,7 @@ def test_the_page_says_how_many_targets_a_mean_is_of_and_what_agreement_tells(wo
     found = [_cell("references", 0, 0.90, target) for target in ("3", "8")]
     found += [_cell("default, 0", 0, 0.91), *(_cell("default, 100", 0, 0.8, target) for target in ("3", "8"))]
     for index, kappa in enumerate((0.9, 0.4, 0.5)):
-        found[2 + index]["kappa"] = kappa
+        found[2 + index] |= {"kappa": kappa, "objectives": {"distillation": 4.0}}
     text = page(world, found, {"command": "make it", "machine": dict.fromkeys(MACHINE, "x")}, [])
     assert "| default, 0 (targets: 1) | 91.00 | 91.00 | 91.00 |" in text
     assert "| default, 100 | 80.00 | 80.00 | 80.00 |" in text
@@ -136,8 +130,7 @@ def test_a_quick_run_of_several_worlds_has_one_folder(
 ) -> None:
     seen: list[tuple[Path, Path]] = []
     monkeypatch.setattr("sys.argv", ["it", "--quick", "--scratch", str(tmp_path), "--world", "digits", "cifar10"])
-    for step in ("measure", "measure_costs"):
-        monkeypatch.setattr(main_module, step, lambda world, wanted, *_: seen.append((world.scratch, wanted.scratch)))
+    monkeypatch.setattr(main_module, "measure", lambda world, wanted, *_: seen.append((world.scratch, wanted.scratch)))
     for made in WORLDS.values():
         monkeypatch.setattr(made, "targets", made.targets)
     main_module.main()
@@ -151,8 +144,8 @@ MACHINE = ("cores", "processor", "accelerator", "threads", "python", "torch", "g
 def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_path: Path) -> None:
     said: list[str] = []
     zoo = Zoo(world, tmp_path / "nets", said.append)
-    setting = settings(world.dense)[0]
-    bench = Bench.of(zoo, setting, "3", 0, world.tasks[0])
+    nets = settings(world.dense)[0].nets(world, "3", 0)
+    bench = Bench.of(zoo, nets, world.tasks[0])
     chosen = (Variant(0.02, 0), Variant(0.02, 30))
     row = Row("few", "direct", "labelled", {"objectives": {"direct": 1.0}}, 40, chosen=chosen)
     cell = bench.cell(row)
@@ -161,8 +154,11 @@ def test_a_cell_is_a_transplant_of_nets_that_are_trained_once(world: World, tmp_
     assert references["teacher"]["balanced_accuracy"] > 0.9
     assert bench.cell(row)["metrics"] == cell["metrics"]
     assert bench.cell(dataclasses.replace(row, chosen=chosen[:1]))["steps"] == 0
-    again = Bench.of(Zoo(world, tmp_path / "nets", said.append), setting, "3", 0, world.tasks[0])
-    assert again.shared.content_digest == bench.shared.content_digest
+    job = Job(world, settings(world.dense)[0], 0, "3", world.tasks[0], row)
+    made, _ = bench._learn(row, row.recipes(0, world.tasks[0].augment)[0])
+    assert job.recipes[0].model_dump(exclude={"adapter"}) == made.recipe.model_dump(exclude={"adapter"})
+    again = Bench.of(Zoo(world, tmp_path / "nets", said.append), nets, world.tasks[0])
+    assert again.digests == bench.digests and again.digests.keys() == {"f", "gS", "gT"}
     assert len(said) == 2  # one teacher, one generic net
 
 

@@ -55,7 +55,7 @@ class World(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     protocol: ClassVar[str]
-    """What is measured on what, in a sentence or two for the document."""
+    """What is measured on what, and what images without labels are, in sentences for the document."""
     dense: ClassVar[bool] = False
     """The table's task labels pixels."""
     tasks: ClassVar[tuple[Task, ...]]
@@ -63,10 +63,14 @@ class World(ABC):
     targets: ClassVar[tuple[str, ...]]
     unseen: ClassVar[frozenset[str]]
     """Targets that no recipe was ever tuned on."""
+    untuned: ClassVar[frozenset[str]] = frozenset()
+    """Targets that no recipe was tuned on here; the study from which the method came looked at their test samples while it chose."""
     generic: ClassVar[tuple[str, ...]]
     """The categories that the generic net knows; none of them is a target."""
     cuts: ClassVar[dict[str, str]]
     """Depths at which the nets are cut: name to layer path; the first one is the table's."""
+    features: ClassVar[dict[str, str]]
+    """The shape of f's features at each of them, for the document."""
 
     schedule: Schedule | None = None
     """Of the nets' training; None: the world has its own way."""
@@ -95,7 +99,7 @@ class World(ABC):
 
     @abstractmethod
     def unlabelled(self, category: str) -> SampleSet:
-        """Training images that do not show the category."""
+        """Training images without labels; none of them shows the category, as far as that can be."""
 
     @abstractmethod
     def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ PREPROCESSING = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435,
 PER_CLASS = {"train": 4000, "validation": 1000, "test": 1000}
 EVALUATED = {"train": 1000, "validation": 500, "test": 1000}
 """Positives and as many negatives that a metric is measured on."""
+UNLABELLED = 2000
 SCHEDULE = Schedule(steps=2400, batch=128)
 GENERIC_BATCH = 64
 """Rows a step of each category of a generic net that has several."""
@@ -82,8 +83,9 @@ class Cifar10(World):
     title = "CIFAR-10, is it a c?"
     protocol = (
         "Teachers: one class against the nine others, 4000 training images of the class, as many others drawn anew each step; all nets"
-        f" with the schedule of worlds/cifar10.py ({SCHEDULE.steps} steps of {SCHEDULE.batch} images). Measured on 1000 test images of the class and"
-        " 1000 of the others, fixed. The generic net knows bird, deer, dog and horse. Cut at 48x8x8."
+        f" with the schedule of worlds/cifar10.py ({SCHEDULE.steps} steps of {SCHEDULE.batch} images; a generic net of several classes:"
+        f" {GENERIC_BATCH} of each). Measured on {EVALUATED['test']} test images of the class and {EVALUATED['test']} of the others, fixed."
+        f" Unlabelled images: {UNLABELLED} training images of the nine other classes, by their labels. f learned from these and from those that the rows label."
     )
     tasks = (
         Task("is", "balanced_accuracy", beside=("accuracy", "auc"), augment=AUGMENT),
@@ -95,6 +97,7 @@ class Cifar10(World):
     generic = ("bird", "deer", "dog", "horse")
     schedule = SCHEDULE
     cuts: ClassVar = {"middle": "stages.2", "lower": "stages.1"}
+    features: ClassVar = {"middle": "48x8x8", "lower": "32x8x8"}
 
     def teacher(self, category: str, seed: int, tasks: Sequence[str]) -> Trained:
         torch.manual_seed(1000 + 100 * seed + CLASSES.index(category))
@@ -145,7 +148,7 @@ class Cifar10(World):
     def unlabelled(self, category: str) -> SampleSet:
         x, classes = self.images_of("train")
         rows = _shuffled(classes != CLASSES.index(category), generator(0, "benchmark.unlabelled"))
-        return SampleSet(normalised(x[rows[:2000]]))
+        return SampleSet(normalised(x[rows[:UNLABELLED]]))
 
     def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
         said = {"schedule": asdict(self.schedule), "batch": self._batch(categories), "precision": PRECISION}

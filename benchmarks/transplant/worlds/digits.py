@@ -23,13 +23,15 @@ class Digits(World):
     title = "handwritten digits, is it a c?"
     protocol = (
         "1797 images of 8x8, 900 to train, 397 to choose, 500 to test; balanced error at threshold 0."
-        " The generic net knows the digits 0, 1, 2 and 4."
+        " Unlabelled images: all training images but the target's, left out by their labels. f learned from these and from those that the rows label."
     )
     tasks = (Task("is", "balanced_accuracy", beside=("accuracy", "auc")),)
     targets = ("3", "8")
-    unseen = frozenset({"3", "8"})
+    unseen = frozenset()
+    untuned = frozenset({"3", "8"})
     generic = tuple(str(digit) for digit in digits.GENERIC)
     cuts: ClassVar = {"middle": digits.CUT}
+    features: ClassVar = {"middle": "16x4x4"}
 
     def teacher(self, category: str, seed: int, tasks: Sequence[str]) -> Trained:
         began_s = time.perf_counter()
