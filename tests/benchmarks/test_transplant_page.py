@@ -118,6 +118,15 @@ def test_the_page_of_a_quick_run_says_so(world: World) -> None:
     assert "of 2 recipes" in short and "**A quick run**" in short
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_page_says_what_images_without_labels_are(name: str, tmp_path: Path) -> None:
+    world = WORLDS[name](None, tmp_path)
+    text = page(world, [_cell("default, 0", 0.5, world.targets[0], task=world.tasks[0].output)], FACTS, [])
+    assert "Unlabelled images: " in text and "f learned from these" in text and "Nets learn in float32" in text
+    if name != "digits":
+        assert f"{world.learned_by(4, [world.tasks[0].output])['batch']} " in text  # of each category of a generic net
+
+
 def test_each_section_says_its_nets(tmp_path: Path) -> None:
     world = WORLDS["cifar10"](None, tmp_path)
     found = [
