@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.locks import held
 from benchmarks.transplant.worlds.base import Trained, World
+from benchmarks.writing import write_whole
 from graftery.module import ModuleFile
 
 
@@ -34,13 +36,12 @@ class Zoo:
 
     def _kept(self, name: str, train: Callable[[], Trained]) -> Trained:
         file, facts = self._folder / f"{name}.safetensors", self._folder / f"{name}.json"
-        if not facts.exists():
-            self._say(f"training {name}")
-            net = train()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            net.file.save(file)
-            part = facts.with_suffix(".part")
-            part.write_text(json.dumps({"seconds": net.seconds, "curve": net.curve, "threads": net.threads}))
-            part.replace(facts)  # last: a net that was cut short is trained again
+        with held(self._folder / f"{name}.lock"):  # another process that trains it is waited for
+            if not facts.exists():
+                self._say(f"training {name}")
+                net = train()
+                net.file.save(file)
+                told = {"seconds": net.seconds, "curve": net.curve, "threads": net.threads}
+                write_whole(facts, json.dumps(told))  # last: a net that was cut short is trained again
         known = json.loads(facts.read_text())
         return Trained(ModuleFile.load(file), known["seconds"], tuple(known["curve"]), known["threads"])

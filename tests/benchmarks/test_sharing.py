@@ -7,16 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmarks.cells import Cells
+from benchmarks.compat.measuring import Bench
+from benchmarks.compat.protocol import cells
+from benchmarks.generic.nets import Store
 from benchmarks.locks import held
 from benchmarks.running import watching
+from benchmarks.transplant.worlds import WORLDS
+from benchmarks.transplant.worlds.base import Trained
+from benchmarks.transplant.zoo import Zoo
 from benchmarks.writing import write_whole
+from graftery.module import ModuleFile
 from graftery.spec.recipes import CloneRecipe
+from tests.support import skills
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
@@ -150,3 +161,38 @@ def test_what_is_cut_short_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch
         write_whole(path, "half")
     assert path.read_text() == "whole"
     assert [each.name for each in tmp_path.iterdir()] == ["page.md"]
+
+
+def _zoo(folder: Path, made: Callable[[], ModuleFile]) -> object:
+    zoo = Zoo(WORLDS["digits"](None, folder), folder, str)
+    zoo.world.teacher = lambda *_: Trained(made(), 1.0)  # type: ignore[method-assign]
+    return zoo.teacher("3", 0)
+
+
+def _store(folder: Path, made: Callable[[], ModuleFile]) -> object:
+    return Store(folder, str)("nets", lambda: ({"one": made()}, {}))
+
+
+def _compat(folder: Path, made: Callable[[], ModuleFile]) -> object:
+    class Trains(Bench):
+        def _train(self, *_: Any) -> dict[str, ModuleFile]:
+            return {"task0": made()}
+
+    return Trains(None, folder)._trained(next(iter(cells())), [SimpleNamespace(name="task0")])  # type: ignore
+
+
+@pytest.mark.parametrize("kept", [_zoo, _store, _compat], ids=["transplant", "generic", "compat"])
+def test_nets_that_another_one_trains_are_waited_for(
+    kept: Callable[[Path, Callable[[], ModuleFile]], object], tmp_path: Path
+) -> None:
+    """Locks are those of files that were opened: threads stand for processes."""
+    trained: list[int] = []
+
+    def made() -> ModuleFile:
+        trained.append(1)
+        time.sleep(0.3)
+        return skills.raw()
+
+    with ThreadPoolExecutor() as pool:
+        assert len(list(pool.map(lambda _: kept(tmp_path, made), range(2)))) == 2
+    assert len(trained) == 1
