@@ -67,11 +67,12 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
     folder = wanted.out if wanted.quick else wanted.scratch
     bench = Bench(Dealer(world(name, wanted.data, wanted.scratch, wanted.mnist), folder / "nets" / "cloning"))
     bench = quick(bench) if wanted.quick else bench
-    todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key)]
+    todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key, cell.where)]
     if wanted.tune:
         tuning.tune(bench, kept, [row for row in ROWS if not wanted.rows or row.name in wanted.rows], Console().print)
         return
     tuning.tune(bench, kept, [row for row in ROWS if any(cell.row is row for cell in todo)], Console().print)
+    bench.dealer.train(sorted({cell.seed for cell in todo}))
     measure(replace(bench, chosen=tuning.chosen(kept, name)), todo, kept)
 
 

@@ -20,6 +20,8 @@ KNOWN = 5
 """Classes of each net."""
 PER_WANTED, PER_ORIGINAL = 50, 20
 """Images of a class in the local set."""
+PRECISION = "float32"
+"""That nets learn in, whatever the processor has units for."""
 STEPS = 300
 """Of each baseline, Adam, cosine to zero, in batches of the recipe's size: half wanted, half original images."""
 TEMPERATURE = 2.0

@@ -41,7 +41,7 @@ def write(kept: Cells, folder: Path) -> None:
     found = list(kept)
     if found:
         plots = draw(found, folder)
-        missing = [cell.key for cell in cells(NAMES) if not kept.has(cell.key)]
+        missing = [cell.key for cell in cells(NAMES) if not kept.has(cell.key, cell.where)]
         write_whole(folder / "cloning.md", page(found, kept.facts, plots, missing))
 
 

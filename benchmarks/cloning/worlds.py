@@ -77,8 +77,7 @@ class Cifar(World):
     name = "cifar10"
     title = "CIFAR-10"
     protocol = (
-        "4000 training images of a class, 1000 to choose, 1000 to test. A net is a ResNet-8 of 16, 32 and 64 channels, trained in"
-        " bfloat16 or float32, by what the processor has."
+        "4000 training images of a class, 1000 to choose, 1000 to test. A net is a ResNet-8 of 16, 32 and 64 channels."
     )
     classes = cifar10.CLASSES
     preprocessing = cifar10.PREPROCESSING

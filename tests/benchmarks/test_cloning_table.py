@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from benchmarks.cloning.protocol import CLONING, EWC, FINE, HEAD, KS, LWF, ROWS,
 from benchmarks.cloning.report import page, write
 from benchmarks.cloning.tuning import label
 from benchmarks.cloning.worlds import Digits, absent
+from benchmarks.locks import held
 from benchmarks.transplant.worlds.learning import Schedule
 from benchmarks.verdicts import bullet
 from graftery.data.streams import generator
@@ -84,11 +87,52 @@ def test_another_seed_deals_other_classes(dealer: Dealer) -> None:
     assert dealer.skill(0, "source").known != dealer.skill(1, "source").known
 
 
+def _others(dealer: Dealer, schedule: Schedule = SHORT) -> Dealer:
+    """What another process has on this folder."""
+    return Dealer(Stripes(), dealer.folder, RECIPE, schedule=schedule, together=SHORT)
+
+
 def test_nets_are_trained_once(dealer: Dealer, monkeypatch: pytest.MonkeyPatch) -> None:
     first = dealer.skill(0, "target").file.content_digest
     monkeypatch.setattr("benchmarks.cloning.dealing.train", None)
-    again = Dealer(Stripes(), dealer.folder, RECIPE).skill(0, "target").file
-    assert again.content_digest == first
+    assert _others(dealer).skill(0, "target").file.content_digest == first
+
+
+def test_nets_that_learned_otherwise_are_trained_again(dealer: Dealer) -> None:
+    first = dealer.skill(0, "target").file.content_digest
+    longer = _others(dealer, replace(SHORT, steps=4)).skill(0, "target").file.content_digest
+    assert longer != first
+    path = dealer.folder / "digits-0-target.pt"
+    torch.save(torch.load(path, weights_only=True)["state"], path)  # as it was before nets said how they learned
+    assert _others(dealer).skill(0, "target").file.content_digest == first
+
+
+def test_nets_learn_in_the_protocol_s_precision_on_any_processor(
+    dealer: Dealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = dealer.skill(0, "target").file.content_digest
+    monkeypatch.setattr("benchmarks.transplant.worlds.learning.multiplies_bfloat16", lambda: True)
+    assert replace(dealer, folder=tmp_path / "b", _skills={}).skill(0, "target").file.content_digest == first
+
+
+def test_nets_that_another_process_trains_are_left_to_it_and_waited_for(
+    dealer: Dealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks are those of files that were opened: threads stand for processes."""
+    streams: list[str] = []
+
+    def slowly(*_: Any, stream: str) -> None:
+        streams.append(stream)
+        time.sleep(0.3)
+
+    monkeypatch.setattr("benchmarks.cloning.dealing.train", slowly)
+    with held(dealer.folder / "digits-0-source.lock"):
+        dealer.train([0])
+    assert streams == ["target.0"]
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(lambda each: each.skill(0, "source"), [_others(dealer), _others(dealer)]))
+    assert streams == ["target.0", "source.0"]
+    assert made[0].file.content_digest == made[1].file.content_digest
 
 
 @pytest.mark.parametrize("row", BASELINES, ids=lambda row: row.name)
