@@ -73,7 +73,7 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
         return
     tuning.tune(bench, kept, [row for row in ROWS if any(cell.row is row for cell in todo)], Console().print)
     bench.dealer.train(sorted({cell.seed for cell in todo}))
-    measure(replace(bench, chosen=tuning.chosen(kept, name)), todo, kept)
+    measure(replace(bench, chosen=tuning.chosen(kept.facts, name)), todo, kept)
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Of whole nets."""
 LAYER_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Of one linear layer."""
+BEYOND = 3
+"""Values that are tried beyond each edge of a row's rates and strengths, at most: one after the other, as long as the choice lies there."""
 
 Kind = Literal["clone", "tuning", "two nets", "unattainable"]
 
@@ -45,7 +47,7 @@ class Row:
         name: as in the document.
         kind: `tuning`: it learns the target's own parameters.
         changes: of the recipe, for a clone.
-        rates, strengths: that are tried, for a baseline; strengths are weights of what holds the old parameters.
+        rates, strengths: that are tried, for a baseline, the least first; strengths are weights of what holds the old parameters.
     """
 
     name: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cells
+from benchmarks.cloning import tuning
 from benchmarks.cloning.goals import verdicts
 from benchmarks.cloning.plots import draw
 from benchmarks.cloning.protocol import (
@@ -106,7 +107,7 @@ def _world(name: str, ours: Found, facts: dict[str, Any]) -> list[str]:
     parts += ["Over all k:\n\n" + _details(ours)]
     parts += _pairs(ours)
     parts += _clones(ours)
-    return parts + _tuned(facts.get("tuning", {}).get(name, {}))
+    return parts + _tuned(name, facts)
 
 
 def _rows(ours: Found) -> Iterator[tuple[Row, Found]]:
@@ -199,16 +200,17 @@ def _percent(of: Found, name: str) -> str:
     return f"{statistics.mean(values):.1f}" if values else "-"
 
 
-def _tuned(tuning: dict[str, Any]) -> list[str]:
-    if not tuning:
+def _tuned(name: str, facts: dict[str, Any]) -> list[str]:
+    picked = tuning.chosen(facts, name)
+    if not picked:
         return []
     lines = [line(["row", "rate", "strength", "validation mean, %", "choices tried"]), line(["---"] * 5)]
-    for row in ROWS:
-        choice, trials = tuning["chosen"].get(row.name), tuning["trials"].get(row.name, {})
-        if choice:
-            rate, strength = _chosen(choice["rate"], row.rates), _chosen(choice["strength"], row.strengths)
-            tried = [trials[label(one)] for one in row.choices() if label(one) in trials]
-            lines.append(line([row.name, rate, strength, f"{100 * max(tried):.1f}", str(len(tried))]))
+    for row in (row for row in ROWS if row.name in picked):
+        choice, trials = picked[row.name], tuning.trials(facts, name, row)
+        tried = tuning.reached(row, trials)
+        rate, strength = _chosen(choice["rate"], tried.rates), _chosen(choice["strength"], tried.strengths)
+        values = [trials[label(one)] for one in tried.choices() if label(one) in trials]
+        lines.append(line([row.name, rate, strength, f"{100 * max(values):.1f}", str(len(values))]))
     return [
         "What was chosen for the baselines; * is the least or the most that was tried (a strength of 0 is fine-tuning):\n\n"
         + "\n".join(lines)
