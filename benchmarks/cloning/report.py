@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.cells import Cells
 from benchmarks.cloning import tuning
-from benchmarks.cloning.goals import verdicts
+from benchmarks.cloning.goals import Found, values, verdicts
 from benchmarks.cloning.plots import draw
 from benchmarks.cloning.protocol import (
     CLONING,
@@ -33,7 +33,6 @@ from benchmarks.transplant.report import interval
 from benchmarks.verdicts import bullet
 from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
-Found = list[dict[str, Any]]
 JUDGED = "mean"
 
 
@@ -127,12 +126,16 @@ def _by_k(ours: Found, figure: str) -> str:
 
 def _figure(of: Found, figure: str) -> str:
     """Mean and spread, with how many seeds where that is not all of them."""
-    values, refused = [100 * cell[figure] for cell in of if figure in cell], sum("refused" in cell for cell in of)
-    notes = [f"{len(values)} of {len(SEEDS)} seeds"] if values and len(values) < len(SEEDS) else []
-    notes += [f"{refused} refused"] if refused else []
+    shown, refused = [100 * cell[figure] for cell in of if figure in cell], sum("refused" in cell for cell in of)
+    notes = [*_part(len(shown), len(SEEDS), "seeds"), *([f"{refused} refused"] if refused else [])]
     if not of:
         return "not measured"
-    return " ".join([spread(values) if values else "-", *([f"({', '.join(notes)})"] if notes else [])])
+    return " ".join([spread(shown) if shown else "-", *([f"({', '.join(notes)})"] if notes else [])])
+
+
+def _part(count: int, every: int, what: str) -> list[str]:
+    """What is said beside a mean that is not over all."""
+    return [f"{count} of {every} {what}"] if 0 < count < every else []
 
 
 def _details(ours: Found) -> str:
@@ -144,6 +147,7 @@ def _details(ours: Found) -> str:
             f"{100 * statistics.mean(cell[name] for cell in there):.1f}" if there else "-"
             for name in ("mean", "original", "wanted", "changed", "added")
         ]
+        figures[0] += "".join(f" ({part})" for part in _part(len(there), len(KS) * len(SEEDS), "cells"))
         seconds = f"{statistics.median(cell['seconds'] for cell in of):.0f}"
         lines.append(line([_bold(row), *figures, str(len(there)), str(len(of) - len(there)), seconds]))
     before = [cell["original_before"] for cell in ours if "original_before" in cell]
@@ -153,10 +157,10 @@ def _details(ours: Found) -> str:
 
 def _pairs(ours: Found) -> list[str]:
     """Cloning minus each other row, by seed."""
-    cloning = _values(ours, CLONING)
+    cloning = values(ours, CLONING, JUDGED)
     lines = []
     for row, _ in _rows(ours):
-        theirs = _values(ours, row.name)
+        theirs = values(ours, row.name, JUDGED)
         if row.name != CLONING:
             shown = [_difference(cloning, theirs, k) for k in KS]
             lines.append(line([row.name, *shown]))
@@ -167,16 +171,13 @@ def _pairs(ours: Found) -> list[str]:
     return [text + "\n".join([*head, *lines])]
 
 
-def _values(ours: Found, row: str) -> dict[tuple[int, int], float]:
-    return {(cell["k"], cell["seed"]): 100 * cell[JUDGED] for cell in ours if cell["row"] == row and JUDGED in cell}
-
-
 def _difference(one: dict[tuple[int, int], float], other: dict[tuple[int, int], float], k: int) -> str:
     both = sorted(key for key in one.keys() & other.keys() if key[0] == k)
     if len(both) < 2:
         return "-"
     mean, low, high = interval([one[key] - other[key] for key in both])
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    told = [f"{low:+.1f} to {high:+.1f}", *_part(len(both), len(SEEDS), "seeds")]
+    return f"{mean:+.1f} ({'; '.join(told)})"
 
 
 def _clones(ours: Found) -> list[str]:
@@ -190,7 +191,8 @@ def _clones(ours: Found) -> list[str]:
                 names = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted", "added_flops")
                 places = Counter(cell["position"] for cell in there).most_common()
                 shown = ", ".join(f"{place} ({count})" for place, count in places)
-                lines.append(line([f"{row.name}, {k}", *(_percent(there, name) for name in names), shown]))
+                named = f"{row.name}, {k}" + "".join(f" ({part})" for part in _part(len(there), len(SEEDS), "seeds"))
+                lines.append(line([named, *(_percent(there, name) for name in names), shown]))
     text = "What is left of the source (accuracy in %, on its wanted and its other classes), and the layer of the target at which clones go in:\n\n"
     return [text + "\n".join(lines)] if len(lines) > 2 else []
 

@@ -416,6 +416,42 @@ def test_a_refused_clone_is_counted_and_no_goal_hides_it(tmp_path: Path) -> None
     text = page(list(kept), kept.facts)
     assert "(4 of 5 seeds, 1 refused)" in text
     assert "- **no**: no clone of the default is refused (1 are" in text
+    goals = text.split("What was asked:")[1].split("Mean of original")[0]
+    assert "- yes" not in goals
+    assert goals.count("- **not measured in full**") == 4
+    assert "short in 0 of 20; of the 96 of 100 that have figures)" in goals
+    assert goals.count("; of the 24 of 25 that have figures)") == 3
+    assert "| **cloning** | 95.8 (24 of 25 cells) |" in text
+    assert "| cloning, 2 (4 of 5 seeds) |" in text
+    assert "; 4 of 5 seeds)" in text.split("| cloning − |")[1]
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """Cloning is refused on the one seed that is hard for all: over the others it is a point short, and changes as much."""
+    hard, found = SEEDS[2], []
+    for cell in _filled(tmp_path / "cloning.json"):
+        of = {"world": "digits", "k": cell["k"], "row": cell["row"], "seed": cell["seed"], "seconds": 1.0}
+        if cell["row"] == CLONING and cell["seed"] == hard:
+            found.append({**of, "refused": "localization_failed", "why": "too little"})
+        else:
+            mean, changed = (0.5, 0.3) if cell["seed"] == hard else (0.94 + 0.01 * (cell["row"] != CLONING), 0.02)
+            found.append({**cell, "mean": mean, "changed": changed})
+    assert "- **no**: the mean is above" in _verdict(found, "above every")
+    assert "smallest difference: -1.0" in _verdict(found, "above every")
+    assert "short in 20 of 20; of the 80 of 100" in _verdict(found, "above every")
+    assert "- **no**: at most 0.5" in _verdict(found, "fine-tuning changes")
+    assert "(over all k 1.00; most: 1.00" in _verdict(found, "fine-tuning changes")
+
+
+def test_a_default_that_is_refused_everywhere_has_a_page(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "cloning.json")
+    for cell in cells(["digits"]):
+        if cell.row.name == CLONING:
+            kept.put(cell.key, {**cell.where, "seconds": 3.0, "refused": "localization_failed", "why": "too little"})
+    text = page(list(kept), kept.facts)
+    assert "| **cloning** | - (5 refused) |" in text
+    assert "no clone of the default is refused (25 are" in text
+    assert "- yes" not in text
 
 
 def test_the_same_cells_give_the_same_files(tmp_path: Path) -> None:
