@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.cloning.baselines import Setup, in_chunks, learned
 from benchmarks.cloning.dealing import Dealer, Problem
@@ -20,8 +21,6 @@ from graftery.learning.loop import Progress
 from graftery.module import ModuleFile
 from graftery.spec.recipes import CloneRecipe
 
-UNTUNED: Mapping[str, float] = {"rate": 1e-3, "strength": 0.0}
-"""Of rows that have nothing to choose."""
 REPLAYED = 256
 """Images whose old logits are compared bit by bit."""
 
@@ -53,7 +52,7 @@ class Bench:
                 found = cloned(problem, cell.row, self.progress)
             else:
                 choice = self._choice(cell.row)
-                found = {**self.tried(cell.row, problem, choice), "choice": dict(choice)}
+                found = self.tried(cell.row, problem, choice) | ({"choice": dict(choice)} if choice else {})
         except (Misfit, TrainingFailed) as refusal:
             found = {"refused": refusal.code, "why": str(refusal)}
         seconds = time.perf_counter() - start
@@ -63,7 +62,7 @@ class Bench:
     def _choice(self, row: Row) -> Mapping[str, float]:
         if row.tuned:
             return self.chosen[row.name]
-        return row.choices()[0] if row.rates else UNTUNED
+        return row.choices()[0] if row.rates else {}
 
     def tried(self, row: Row, problem: Problem, choice: Mapping[str, float]) -> dict[str, Any]:
         """A baseline's figures with this choice."""
@@ -110,10 +109,15 @@ def untouched(target: ModuleFile, made: ModuleFile, digest: str, problem: Proble
     """The target's digest after detaching is the one of before all, and its logits under the clone are the same bits."""
     attached = attach(target, [made])
     back = detach(attached, made.content_digest)
-    x = problem.measured.x[:REPLAYED]
+    x = problem.measured.x[spread_rows(len(problem.measured), REPLAYED)]
     alone, under, after = (logits(file, x) for file in (target, attached, back))
     same = torch.equal(alone, under[:, : alone.shape[1]]) and torch.equal(alone, after)
     return same and {target.content_digest, back.content_digest} == {digest}
+
+
+def spread_rows(count: int, most: int) -> Tensor:
+    """Rows over all of so many, which lie class by class; the last one among them."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def quick(bench: Bench) -> Bench:

@@ -13,11 +13,14 @@ from benchmarks.cloning import tuning
 from benchmarks.cloning.goals import Found, values, verdicts
 from benchmarks.cloning.plots import draw
 from benchmarks.cloning.protocol import (
+    BEYOND,
     CLONING,
+    ENSEMBLE,
     KNOWN,
     KS,
     PER_ORIGINAL,
     PER_WANTED,
+    PRECISION,
     ROWS,
     SEEDS,
     STEPS,
@@ -28,7 +31,7 @@ from benchmarks.cloning.protocol import (
     cells,
 )
 from benchmarks.cloning.tuning import label
-from benchmarks.cloning.worlds import KINDS, NAMES
+from benchmarks.cloning.worlds import KINDS, NAMES, World
 from benchmarks.transplant.report import interval
 from benchmarks.verdicts import bullet
 from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
@@ -70,12 +73,14 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
         " images. The nets have seen other training images besides, the joint training all of them. Measured on test images of original and wanted"
         " classes, which nothing was chosen by. Mean: of the accuracy on original and the accuracy on wanted classes. Changed: original-class"
         " images whose predicted class is not the one that the target alone gives. Added: parameters, of the target's.",
-        "The clone's recipe is the default, with the world's augmentation. Rates, and the strengths of LwF and EWC, were chosen for each world"
-        f" on seeds {_list(TUNING_SEEDS)} with k {_list(TUNING_KS)}, by validation images; baselines learn {STEPS} steps with Adam, cosine to zero,"
-        f" batch norms on the batches' own statistics; LwF has T = {TEMPERATURE:g}. Reported are other seeds:"
-        f" mean ± standard deviation over {_list(SEEDS)}. (Seeds 0 to 4 were measured with earlier defaults of the recipe, which were changed in view of"
-        " them; they are not reported.) What was tried, and why the recipe is what it is: [learning on](../decisions/clones-that-learn-on.md),"
-        f" [the op graph](../decisions/cloning-by-the-op-graph.md). A clone that is refused because too little was left of the skill has no figures and is counted.",
+        "The clone's recipe is the default, with the world's augmentation. Baselines learn"
+        f" {STEPS} steps with Adam, cosine to zero, batch norms on the batches' own statistics; LwF has T = {TEMPERATURE:g}. Rates, and the strengths of LwF"
+        f" and EWC, were chosen for each world on seeds {_list(TUNING_SEEDS)} with k {_list(TUNING_KS)}, by validation images; where a choice lies at the"
+        f" edge of what was tried, up to {BEYOND} more values are tried there. The ensemble's scale and shift learn at a rate of {_rate(ENSEMBLE):g}, which was not"
+        f" chosen. The nets, and the joint training, which goes on from the target, learn in {PRECISION} with AdamW, warm-up and cosine to zero.",
+        f"Reported are other seeds: mean ± standard deviation over {_list(SEEDS)}. What was tried, and why the recipe is what it is:"
+        " [learning on](../decisions/clones-that-learn-on.md), [the op graph](../decisions/cloning-by-the-op-graph.md). A clone that is refused because"
+        " too little was left of the skill has no figures and is counted; without healing none is refused.",
         f"{machine_line(facts['machine'])} Seconds are medians under that load, with"
         " the measuring in them, and compare roughly.",
     ]
@@ -100,13 +105,29 @@ def _missing(missing: Sequence[str]) -> list[str]:
 def _world(name: str, ours: Found, facts: dict[str, Any]) -> list[str]:
     kind = KINDS[name]
     goals = "\n".join(bullet(verdict) for verdict in verdicts(name, ours))
-    parts = [f"## {kind.title}", kind.protocol, "What was asked:\n\n" + goals]
+    parts = [f"## {kind.title}", f"{kind.protocol} {_schedules(kind)}", *([kind.remark] if kind.remark else [])]
+    parts += ["What was asked:\n\n" + goals]
     parts += ["Mean of original and wanted accuracy, %:\n\n" + _by_k(ours, JUDGED)]
     parts += ["Changed, % of the original classes' images:\n\n" + _by_k(ours, "changed")]
     parts += ["Over all k:\n\n" + _details(ours)]
     parts += _pairs(ours)
     parts += _clones(ours)
     return parts + _tuned(name, facts)
+
+
+def _schedules(kind: type[World]) -> str:
+    """How the nets and the joint training of a world learn."""
+    nets, together = kind.schedule, kind.together
+    return (
+        f"Nets learn {nets.steps} steps of {nets.batch} images with a peak rate of {nets.learning_rate:g}, the joint training {together.steps} of"
+        f" {together.batch} with {together.learning_rate:g}."
+    )
+
+
+def _rate(name: str) -> float:
+    """Of a row that has only one."""
+    ((rate,),) = (row.rates for row in ROWS if row.name == name)
+    return rate
 
 
 def _rows(ours: Found) -> Iterator[tuple[Row, Found]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,11 +24,26 @@ from benchmarks.cloning import tuning
 from benchmarks.cloning.baselines import Setup, fisher_of, in_chunks, learned
 from benchmarks.cloning.dealing import Dealer
 from benchmarks.cloning.goals import verdicts
-from benchmarks.cloning.measuring import Bench, cloned
-from benchmarks.cloning.protocol import CLONING, EWC, FINE, HEAD, KS, LWF, ROWS, SEEDS, TUNING_SEEDS, Cell, Row, cells
+from benchmarks.cloning.measuring import Bench, cloned, spread_rows
+from benchmarks.cloning.protocol import (
+    CLONING,
+    EWC,
+    FINE,
+    HEAD,
+    JOINT,
+    KS,
+    LWF,
+    NO_HEALING,
+    ROWS,
+    SEEDS,
+    TUNING_SEEDS,
+    Cell,
+    Row,
+    cells,
+)
 from benchmarks.cloning.report import page, write
 from benchmarks.cloning.tuning import label
-from benchmarks.cloning.worlds import Digits, absent
+from benchmarks.cloning.worlds import Cifar, Digits, absent
 from benchmarks.locks import held
 from benchmarks.running import RESULTS
 from benchmarks.transplant.worlds.learning import Schedule
@@ -190,6 +206,31 @@ def test_a_clone_that_is_refused_is_a_cell_that_says_so(bench: Bench) -> None:
     assert cell.keys() >= {"seconds", "classes"}
     assert ("refused" in cell) == ("mean" not in cell)
     assert cell.get("refused", "localization_failed") == "localization_failed"
+
+
+def test_what_is_left_without_healing_is_measured_however_little_it_is(bench: Bench) -> None:
+    strict = RECIPE.model_copy(update={"tolerance": 0, "keep": 0.03})
+    bench = replace(bench, dealer=replace(bench.dealer, recipe=strict))
+    with_healing, without = (bench.measure(Cell("digits", 5, ROW[name], 1)) for name in (CLONING, NO_HEALING))
+    assert with_healing["refused"] == "localization_failed"
+    assert "mean" in without
+    recipe = CloneRecipe.model_validate(ROW[NO_HEALING].changes)
+    assert recipe.healing_steps == 0
+
+
+def test_rows_that_are_compared_bit_by_bit_are_of_all_classes() -> None:
+    labels = torch.arange(6).repeat_interleave(1000)
+    drawn = spread_rows(len(labels), 256)
+    assert len(set(drawn.tolist())) == 256
+    assert min(torch.bincount(labels[drawn])) > 40
+    assert spread_rows(300, 256)[-1] == 299
+    assert spread_rows(7, 256).tolist() == list(range(7))
+
+
+def test_the_joint_training_has_no_choice_and_is_no_shorter_than_a_net_s(bench: Bench) -> None:
+    cell = bench.measure(Cell("digits", 1, ROW[JOINT], 0))
+    assert "mean" in cell and "choice" not in cell
+    assert Cifar.together == Cifar.schedule
 
 
 def test_a_baseline_is_measured_with_what_was_chosen(bench: Bench) -> None:
@@ -381,6 +422,21 @@ def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> Non
     assert f"| {FINE} | +0.6 (+0.2 to +1.0) |" in text
     assert f"| {FINE} | 0.001 | - | 95.0 | 1 |" in text
     assert "| cloning, 1 | 90.0 | 90.0 | 90.0 | 90.0 | 20.0 | body.2 (5) |" in text
+
+
+def test_the_page_says_how_nets_learn_and_what_holds_of_one_world_alone(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "cloning.json")
+    found, other = list(kept), [{**cell, "world": "cifar10"} for cell in kept]
+    text = page([*found, *other], kept.facts)
+    protocol, digits, cifar = re.split(r"\n## ", text)
+    assert "learn in float32 with AdamW" in protocol
+    assert "scale and shift learn at a rate of 0.05, which was not chosen" in protocol
+    assert "up to 3 more values are tried there" in protocol
+    assert "the joint training 200 of 64 with 0.004." in digits
+    assert "the joint training 2400 of 128 with 0.004." in cifar
+    assert "bfloat16" not in text
+    assert "Seeds 0 to 4 were measured with earlier defaults" in digits
+    assert "Seeds 0 to 4" not in protocol + cifar
 
 
 def _verdict(found: list[dict[str, Any]], what: str, world: str = "digits") -> str:
