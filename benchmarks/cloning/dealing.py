@@ -22,6 +22,7 @@ from benchmarks.locks import held
 from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.learning import Schedule, fit
 from benchmarks.writing import replacing
+from graftery.cloning.judging import logits
 from graftery.cloning.local import Balanced
 from graftery.data import SampleSet
 from graftery.data.augment import augment
@@ -45,6 +46,13 @@ class Skill:
     net: Net
     known: tuple[int, ...]
     file: ModuleFile
+    _said: dict[Split, Tensor] = field(default_factory=dict)
+
+    def said(self, split: Split, x: Tensor) -> Tensor:
+        """Its logits of a split, made once for all rows and k. Args: `x`, all images of its own classes that are measured on."""
+        if split not in self._said:
+            self._said[split] = logits(self.file, x)
+        return self._said[split]
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Problem:
     Args:
         wanted: the first of the source's classes.
         local: y counts the target's classes from 0, then the wanted ones.
-        measured: labelled in the same way, of the split that is measured.
+        measured: labelled in the same way, in the order of the labels, of the split that is measured.
         source_measured: of the source's classes, labelled as its logits.
         recipe: the default, with the world's augmentation and the seed.
     """
@@ -63,6 +71,7 @@ class Problem:
     source: Skill
     target: Skill
     wanted: tuple[int, ...]
+    split: Split
     local: SampleSet
     measured: SampleSet
     source_measured: SampleSet
@@ -71,6 +80,13 @@ class Problem:
     @property
     def seed(self) -> int:
         return self.recipe.seed
+
+    def before(self) -> Tensor:
+        """What the target alone says of what is measured, [n, K]; 0 for wanted classes, of which it is not asked."""
+        x, y = self.measured.x, self.measured.y
+        assert y is not None
+        own = int((y < len(self.target.known)).sum())
+        return F.pad(self.target.said(self.split, x[:own]), (0, 0, 0, len(x) - own))
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All training images of original and wanted classes as they are kept, and their labels."""
@@ -108,6 +124,7 @@ class Dealer:
             source,
             target,
             wanted,
+            split,
             self._local(seed, every),
             self._samples(split, every),
             self._samples(split, source.known),

@@ -15,7 +15,7 @@ from benchmarks.cloning.dealing import Dealer, Problem
 from benchmarks.cloning.protocol import STEPS, TUNING_KS, TUNING_SEEDS, Cell, Row
 from benchmarks.transplant.worlds.base import Split
 from graftery.cloning import attach, clone, detach
-from graftery.cloning.judging import accuracies, logits
+from graftery.cloning.judging import accuracies, locality, logits
 from graftery.errors import Misfit, TrainingFailed
 from graftery.learning.loop import Progress
 from graftery.module import ModuleFile
@@ -70,7 +70,7 @@ class Bench:
         made = learned(row.name, problem, Setup(choice, together, self.steps))
         x, y = problem.measured.x, problem.measured.y
         assert y is not None
-        found = accuracies(in_chunks(problem.target.net, x), in_chunks(made.classify, x), y.long())
+        found = accuracies(problem.before(), in_chunks(made.classify, x), y.long())
         size = sum(weight.numel() for weight in problem.target.file.weights.values())
         return {**found, "added": made.added / size}
 
@@ -89,10 +89,9 @@ def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | No
         [problem.world.classes[at] for at in problem.wanted],
         recipe=CloneRecipe.model_validate({**problem.recipe.model_dump(), **row.changes}),
         evaluate_on=problem.measured,
-        source_evaluate_on=problem.source_measured,
         progress=progress,
     )
-    told = made.metrics
+    told = made.metrics | _locality(problem, made.masked)
     figures = ("original", "original_before", "wanted", "mean", "changed")
     masked = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted")
     return {
@@ -103,6 +102,13 @@ def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | No
         "origin": told["position"]["source"],
         "untouched": untouched(target, made.clone, before, problem),
     }
+
+
+def _locality(problem: Problem, masked: ModuleFile) -> dict[str, float | None]:
+    """What is left of the source, whose own logits are the same for all rows and k."""
+    x, y = problem.source_measured.x, problem.source_measured.y
+    assert y is not None
+    return locality(problem.source.said(problem.split, x), logits(masked, x), y, range(len(problem.wanted)))
 
 
 def untouched(target: ModuleFile, made: ModuleFile, digest: str, problem: Problem) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,12 +44,14 @@ class Cloned:
 
     Args:
         clone: a file of kind "clone"; `graftery.cloning.attach` puts it into its target.
+        masked: what was kept of the source, with the logits of all its classes.
         recipe: what was done.
         metrics: JSON, see `graftery.cloning.judging.judge`; `positions` has the held-out loss of each place that was tried.
         history: about fifty entries a phase: phase, step and loss.
     """
 
     clone: ModuleFile
+    masked: ModuleFile
     recipe: CloneRecipe
     metrics: dict[str, Any]
     history: list[dict[str, float | int | str]] = field(default_factory=list)
@@ -110,11 +112,7 @@ def clone(
         if recipe.joint:
             localized = run.jointly(localized, place, stages)
         made = run.file(source, place, as_clone(*run.inserted(localized, place, local, stages)))
-        told = {
-            "position": {"target": place.target, "source": place.source},
-            "positions": scores,
-            "kept": localized.kept,
-        }
+        told = {"position": asdict(place), "positions": scores, "kept": localized.kept}
         metrics = told | judge(
             source,
             target,
@@ -124,7 +122,7 @@ def clone(
             evaluate_on=evaluate_on,
             source_evaluate_on=source_evaluate_on,
         )
-    return Cloned(made, recipe, metrics, stages.history)
+    return Cloned(made, localized.whole, recipe, metrics, stages.history)
 
 
 @dataclass(frozen=True)

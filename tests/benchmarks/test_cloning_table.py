@@ -48,7 +48,9 @@ from benchmarks.locks import held
 from benchmarks.running import RESULTS
 from benchmarks.transplant.worlds.learning import Schedule
 from benchmarks.verdicts import bullet
+from graftery.cloning.judging import logits
 from graftery.data.streams import generator
+from graftery.module import ModuleFile
 from graftery.spec.recipes import CloneRecipe
 
 ROW = {row.name: row for row in ROWS}
@@ -198,6 +200,28 @@ def test_a_clone_is_measured_and_its_target_is_untouched(dealer: Dealer) -> None
     assert found["mean"] == pytest.approx((found["original"] + found["wanted"]) / 2)
     assert 0 < found["added"] < 1
     assert {"masked_wanted", "masked_unwanted"} <= found.keys()
+
+
+def test_what_nets_say_of_a_split_is_made_once_for_all_cells_of_a_seed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = bench.problem(0, 2, "test")
+    own = problem.measured.y < 5
+    assert torch.equal(problem.before()[own], in_chunks(problem.target.net, problem.measured.x)[own])
+    bench.dealer._skills.clear()
+    asked: list[tuple[str, int]] = []
+
+    def said(file: ModuleFile, x: Tensor) -> Tensor:
+        asked.append((file.content_digest, len(x)))
+        return logits(file, x)
+
+    monkeypatch.setattr("benchmarks.cloning.dealing.logits", said)
+    for name, k in ((FINE, 1), (HEAD, 2), (CLONING, 1), (CLONING, 2)):
+        bench.measure(Cell("digits", k, ROW[name], 0))
+    target, source = problem.target.file.content_digest, problem.source.file.content_digest
+    assert sorted(asked) == sorted([(target, 30), (source, 30)])
+    bench.problem(0, 1, "validation").before()
+    assert asked[2:] == [(target, 20)]
 
 
 def test_a_clone_that_is_refused_is_a_cell_that_says_so(bench: Bench) -> None:
