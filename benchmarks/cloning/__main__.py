@@ -1,7 +1,8 @@
 """Partial network cloning on digits, CIFAR-10 and MNIST: `make bench-cloning DATA=FOLDER`.
 
 Tunes the baselines of a world (on other seeds, by validation images), measures each cell of the protocol, and writes cloning.json,
-cloning.md and a plot into docs/results/. Stopped, it goes on where it was. The digits take half an hour on a core, CIFAR-10 hours.
+cloning.md and a plot into docs/results/. Stopped, it goes on where it was; several processes on one --out divide the work. The digits take
+half an hour on a core, CIFAR-10 hours.
 
   python -m benchmarks.cloning --data ~/data              # everything whose data are there
   python -m benchmarks.cloning --world digits             # needs no data
