@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.generic.protocol import DEPTH, FIRST, TASK
+from benchmarks.locks import held
 from benchmarks.transplant.digests import digest
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from benchmarks.transplant.zoo import Zoo
@@ -47,16 +48,17 @@ class Store:
     def __call__(self, name: str, make: Make, *of: Any) -> Kept:
         """Args: `of`, all that it is made of, as JSON: digests of files, recipes."""
         folder = self._folder / f"{name}-{digest(*of)}"
-        if not folder.exists():
-            self._say(f"making {name}")
-            files, facts = make()
-            part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            for each, file in files.items():
-                file.save(part / f"{each}.safetensors")
-            (part / "facts.json").write_text(json.dumps(facts))
-            part.rename(folder)  # last: what was cut short is made again
+        with held(self._folder / f"{folder.name}.lock"):  # another process that makes them is waited for
+            if not folder.exists():
+                self._say(f"making {name}")
+                files, facts = make()
+                part = folder.with_suffix(".part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
+                for each, file in files.items():
+                    file.save(part / f"{each}.safetensors")
+                (part / "facts.json").write_text(json.dumps(facts))
+                part.rename(folder)  # last: what was cut short is made again
         files = {path.stem: ModuleFile.load(path) for path in sorted(folder.glob("*.safetensors"))}
         return Kept(files, json.loads((folder / "facts.json").read_text()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -145,11 +145,16 @@ def on_their_nets(planned: Sequence[Job], zoo: Zoo, kept: Cells, watch: Watch, *
         of.setdefault((job.nets, job.task), []).append(job)
     found: dict[tuple[Nets, Task], Mapping[str, str]] = {}
     line = watch.bar.add_task("nets", total=len(of))
-    for (nets, task), theirs in of.items():
-        watch.bar.update(line, description=f"nets of {nets.target}, seed {nets.seed}")
-        if again or zoo.has(nets) or not all(kept.has(job.key, job.where) for job in theirs):
-            found[nets, task] = Bench.of(zoo, nets, task).digests
-        watch.bar.advance(line)
+    for wait in (False, True):  # what another process trains comes last, and is waited for
+        for (nets, task), theirs in list(of.items()):
+            with kept.claimed(f"nets {digest(astuple(nets))}", wait=wait) as ours:
+                if not ours:
+                    continue
+                watch.bar.update(line, description=f"nets of {nets.target}, seed {nets.seed}")
+                if again or zoo.has(nets) or not all(kept.has(job.key, job.where) for job in theirs):
+                    found[nets, task] = Bench.of(zoo, nets, task).digests
+            del of[nets, task]
+            watch.bar.advance(line)
     return [replace(job, digests=found.get((job.nets, job.task))) for job in planned]
 
 

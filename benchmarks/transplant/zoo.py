@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.locks import held
 from benchmarks.transplant.worlds.base import Trained, World
+from benchmarks.writing import write_whole
 from graftery.module import ModuleFile
 
 
@@ -79,18 +80,16 @@ class Zoo:
 
     def _kept(self, name: str, learned: Mapping[str, Any], train: Callable[[], Trained]) -> Trained:
         file = self._folder / f"{name}.safetensors"
-        known = self._facts(name, learned)
-        if known is None:
-            self._say(f"training {name}")
-            net = train()
-            facts = self._path(name)
-            facts.unlink(missing_ok=True)  # of the file that is replaced now
-            self._folder.mkdir(parents=True, exist_ok=True)
-            net.file.save(file)
-            known = {"seconds": net.seconds, "curve": net.curve, "threads": net.threads, "learned_by": learned}
-            part = facts.with_suffix(f".{os.getpid()}.part")  # another process may train the same net
-            part.write_text(json.dumps(known))
-            part.replace(facts)  # last: a net that was cut short is trained again
+        with held(self._folder / f"{name}.lock"):  # another process that trains it is waited for
+            known = self._facts(name, learned)
+            if known is None:
+                self._say(f"training {name}")
+                net = train()
+                facts = self._path(name)
+                facts.unlink(missing_ok=True)  # of the file that is replaced now
+                net.file.save(file)
+                known = {"seconds": net.seconds, "curve": net.curve, "threads": net.threads, "learned_by": learned}
+                write_whole(facts, json.dumps(known))  # last: a net that was cut short is trained again
         return Trained(ModuleFile.load(file), known["seconds"], tuple(known["curve"]), known["threads"])
 
     def _facts(self, name: str, learned: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,25 @@ def test_a_cell_of_other_nets_is_measured_again(
     later = on_their_nets(planned, zoo, kept, watch)
     assert [job.row for job in later] == [job.row for job in planned]
     assert not any(kept.has(job.key, job.where) for job in later)
+
+
+def test_nets_that_another_process_trains_come_last(
+    world: World, kept: Cells, watch: Watch, shelf: Callable[[bool], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [job for job in jobs(world) if job.row is REFERENCES and job.seed == 0][:3]
+    asked: list[bool] = []
+
+    @contextmanager
+    def claimed(key: str, *, wait: bool = False) -> Iterator[bool]:
+        asked.append(wait)
+        yield wait or len(asked) != 1
+
+    monkeypatch.setattr(kept, "claimed", claimed)
+    zoo = shelf(False)
+    later = on_their_nets(planned, zoo, kept, watch)
+    assert asked == [False, False, False, True]
+    assert [nets.target for nets in zoo.asked] == [planned[at].target for at in (1, 2, 0)]
+    assert [job.target for job in later] == [job.target for job in planned] and all(job.digests for job in later)
 
 
 def test_nets_that_are_gone_are_trained_again_only_for_what_is_missing(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.transplant.worlds import WORLDS, cifar10, learning
+from benchmarks.transplant.worlds import WORLDS, cifar10
 from benchmarks.transplant.worlds.base import Trained, World
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from benchmarks.transplant.worlds.digits import Digits
@@ -87,7 +87,6 @@ def test_what_a_net_learns_by_is_its_schedule_its_batch_its_precision_and_its_la
 
 def test_nets_learn_in_float32_whatever_the_processor_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert learning.multiplies_bfloat16()
     monkeypatch.setattr(cifar10, "EVALUATED", {"train": 4, "validation": 4, "test": 4})
     classes = torch.arange(40) % 10
     monkeypatch.setattr(Cifar10, "images_of", lambda *_: (torch.zeros(40, 3, 32, 32, dtype=torch.uint8), classes))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.cells import Cells
@@ -209,3 +210,24 @@ def test_a_generic_net_shares_what_is_above_the_cut_and_nothing_below(made: type
         assert net.heads is nets[0].heads and net.stages[0] is stage
         assert all(a is b for a, b in zip(net.stages[own:], nets[0].stages[own:], strict=True))
     assert len({id(stage) for stage in first}) == 3
+
+
+@pytest.mark.parametrize("module", [cifar10, camvid], ids=["cifar10", "camvid"])
+def test_images_are_decoded_into_a_whole_file_or_none(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {f"{split}.{name}": np.zeros(2, np.int64) for split in ("train", "validation", "test") for name in "xy"}
+    monkeypatch.setattr(module, "_decoded", lambda _: arrays)
+
+    def cut_short(file: Any, **_: Any) -> None:
+        file.write(b"PK")
+        file.flush()
+        assert not list(tmp_path.glob("*.npz"))  # what another process would take for whole
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "savez", cut_short)
+        module._read(None, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert module._read(None, tmp_path)["test"][1].tolist() == [0, 0]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]

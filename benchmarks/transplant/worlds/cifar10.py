@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from benchmarks.transplant.digests import architecture
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
 from benchmarks.transplant.worlds.learning import PRECISION, Schedule, Staged, fit, share_above
+from benchmarks.writing import replacing
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -239,8 +240,8 @@ def _read(data: Path | None, scratch: Path) -> dict[str, tuple[Tensor, Tensor]]:
     kept = scratch / "cifar10.npz"
     if not kept.exists():
         arrays = _decoded(data)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **arrays)
+        with replacing(kept) as part, part.open("wb") as file:  # another process may read it, or write its own
+            np.savez(file, **arrays)
     with np.load(kept) as arrays:
         x = {name: torch.from_numpy(arrays[f"{name}.x"]) for name in ("train", "test")}
         y = {name: torch.from_numpy(arrays[f"{name}.y"]) for name in ("train", "test")}

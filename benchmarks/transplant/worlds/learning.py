@@ -25,16 +25,6 @@ class Schedule:
     """How often the validation metric is noted along the way."""
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has units for it (AMX). Vector instructions for it alone are slower here than float32."""
-    return torch.cpu._is_amx_tile_supported()  # the public name came after torch 2.13
-
-
-def fast() -> torch.autocast:
-    """bfloat16 where that is faster, else float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_bfloat16())
-
-
 @dataclass
 class Clock:
     """Seconds of training, without those of validation."""
