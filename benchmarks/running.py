@@ -68,7 +68,7 @@ class Watch:
         *,
         again: bool = False,
     ) -> None:
-        """Measure and keep, one by one, what is not kept yet.
+        """Measure and keep, one by one, what is not kept yet, and what no other process is at: several divide the work.
 
         Args:
             measure: the figures of a cell; told what to call with the progress of its training.
@@ -84,10 +84,12 @@ class Watch:
 
         for cell in todo:
             self.bar.update(line, description=cell.key[:SHOWN])
-            kept.put(cell.key, {**cell.where, **measure(cell, tell)})
+            with kept.claimed(cell.key) as ours:
+                if ours and (again or not kept.has(cell.key, cell.where)):
+                    kept.put(cell.key, {**cell.where, **measure(cell, tell)})
+                    if not self.bar.console.is_terminal:
+                        self.bar.console.print(f"{cell.key}: {kept.count} cells")
             self.bar.advance(line)
-            if not self.bar.console.is_terminal:
-                self.bar.console.print(f"{cell.key}: {kept.count} cells")
 
 
 @contextmanager

@@ -30,6 +30,8 @@ GENERIC = (0, 1, 2, 4)
 CUT = "category"
 """The layer at which the nets are cut."""
 SIZES = {"train": 900, "validation": 397, "test": 500}
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 400, 64, 2e-3, 1e-4
+"""Of the nets' training: Adam, cosine to zero; BATCH: rows of each digit."""
 
 
 def images(split: Split) -> tuple[Tensor, Tensor]:
@@ -86,7 +88,7 @@ class Generic:
         return Net(self.categories[digit], self.task)
 
 
-def train_generic(digits: tuple[int, ...] = GENERIC, *, seed: int = 0, steps: int = 400) -> Generic:
+def train_generic(digits: tuple[int, ...] = GENERIC, *, seed: int = 0, steps: int = STEPS) -> Generic:
     """Train a category module for each digit and the task module that they share."""
     torch.manual_seed(seed)
     generic = Generic({digit: category_module() for digit in digits}, task_module())
@@ -107,13 +109,13 @@ def train_generic(digits: tuple[int, ...] = GENERIC, *, seed: int = 0, steps: in
     return generic
 
 
-def train_teacher(digit: int, *, seed: int = 0, steps: int = 400) -> Net:
+def train_teacher(digit: int, *, seed: int = 0, steps: int = STEPS) -> Net:
     """Train one net for "is it this digit?"."""
     generic = train_generic((digit,), seed=1_000 + 10 * seed + digit, steps=steps)
     return generic.net(digit)
 
 
-def _balanced(positive: Tensor, size: int = 64) -> Tensor:
+def _balanced(positive: Tensor, size: int = BATCH) -> Tensor:
     """Rows of a batch, half of them positive."""
     weights = torch.where(positive, 1 / positive.sum(), 1 / (~positive).sum())
     return torch.multinomial(weights, size, replacement=True)
@@ -125,7 +127,7 @@ def _shift(x: Tensor) -> Tensor:
 
 
 def _adam(parameters: list[nn.Parameter], loss: Callable[[], Tensor], steps: int) -> None:
-    adam = torch.optim.Adam(parameters, lr=2e-3, weight_decay=1e-4)
+    adam = torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for _ in range(steps):
         adam.zero_grad()

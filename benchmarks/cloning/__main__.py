@@ -1,7 +1,8 @@
 """Partial network cloning on digits, CIFAR-10 and MNIST: `make bench-cloning DATA=FOLDER`.
 
 Tunes the baselines of a world (on other seeds, by validation images), measures each cell of the protocol, and writes cloning.json,
-cloning.md and a plot into docs/results/. Stopped, it goes on where it was. The digits take half an hour on a core, CIFAR-10 hours.
+cloning.md and a plot into docs/results/. Stopped, it goes on where it was; several processes on one --out divide the work. The digits take
+half an hour on a core, CIFAR-10 hours.
 
   python -m benchmarks.cloning --data ~/data              # everything whose data are there
   python -m benchmarks.cloning --world digits             # needs no data
@@ -67,12 +68,13 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
     folder = wanted.out if wanted.quick else wanted.scratch
     bench = Bench(Dealer(world(name, wanted.data, wanted.scratch, wanted.mnist), folder / "nets" / "cloning"))
     bench = quick(bench) if wanted.quick else bench
-    todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key)]
+    todo = [cell for cell in wanted_cells(wanted, name) if not kept.has(cell.key, cell.where)]
     if wanted.tune:
         tuning.tune(bench, kept, [row for row in ROWS if not wanted.rows or row.name in wanted.rows], Console().print)
         return
     tuning.tune(bench, kept, [row for row in ROWS if any(cell.row is row for cell in todo)], Console().print)
-    measure(replace(bench, chosen=tuning.chosen(kept, name)), todo, kept)
+    bench.dealer.train(sorted({cell.seed for cell in todo}))
+    measure(replace(bench, chosen=tuning.chosen(kept.facts, name)), todo, kept)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ class Setup:
     """How a baseline learns.
 
     Args:
-        choice: `rate` and `strength`.
+        choice: `rate` and `strength`; the joint training has none.
         steps: of the protocol, unless it is to be quick.
         together: of the joint training.
     """

@@ -5,19 +5,24 @@ Shapes: n images, K the target's classes, k the wanted ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.cloning.nets import Net
-from benchmarks.cloning.protocol import KNOWN, PER_ORIGINAL, PER_WANTED
+from benchmarks.cloning.protocol import KNOWN, PER_ORIGINAL, PER_WANTED, PRECISION
 from benchmarks.cloning.worlds import World
+from benchmarks.locks import held
 from benchmarks.transplant.worlds.base import Split
-from benchmarks.transplant.worlds.learning import Schedule, fast, fit
+from benchmarks.transplant.worlds.learning import Schedule, fit
+from benchmarks.writing import replacing
+from graftery.cloning.judging import logits
 from graftery.cloning.local import Balanced
 from graftery.data import SampleSet
 from graftery.data.augment import augment
@@ -25,6 +30,9 @@ from graftery.data.streams import generator
 from graftery.module import ModuleFile, trace
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.recipes import CloneRecipe
+
+Role = Literal["source", "target"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,13 @@ class Skill:
     net: Net
     known: tuple[int, ...]
     file: ModuleFile
+    _said: dict[Split, Tensor] = field(default_factory=dict)
+
+    def said(self, split: Split, x: Tensor) -> Tensor:
+        """Its logits of a split, made once for all rows and k. Args: `x`, all images of its own classes that are measured on."""
+        if split not in self._said:
+            self._said[split] = logits(self.file, x)
+        return self._said[split]
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Problem:
     Args:
         wanted: the first of the source's classes.
         local: y counts the target's classes from 0, then the wanted ones.
-        measured: labelled in the same way, of the split that is measured.
+        measured: labelled in the same way, in the order of the labels, of the split that is measured.
         source_measured: of the source's classes, labelled as its logits.
         recipe: the default, with the world's augmentation and the seed.
     """
@@ -56,6 +71,7 @@ class Problem:
     source: Skill
     target: Skill
     wanted: tuple[int, ...]
+    split: Split
     local: SampleSet
     measured: SampleSet
     source_measured: SampleSet
@@ -64,6 +80,13 @@ class Problem:
     @property
     def seed(self) -> int:
         return self.recipe.seed
+
+    def before(self) -> Tensor:
+        """What the target alone says of what is measured, [n, K]; 0 for wanted classes, of which it is not asked."""
+        x, y = self.measured.x, self.measured.y
+        assert y is not None
+        own = int((y < len(self.target.known)).sum())
+        return F.pad(self.target.said(self.split, x[:own]), (0, 0, 0, len(x) - own))
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All training images of original and wanted classes as they are kept, and their labels."""
@@ -77,7 +100,7 @@ class Dealer:
     """Deals the problems of a world.
 
     Args:
-        folder: where nets are kept; one that is there is not trained again.
+        folder: where nets are kept; one that is there, and learned in the same way, is not trained again.
         schedule, together: of the world, unless it is to be quick.
         most: images of a class that are measured on, at most.
     """
@@ -88,11 +111,11 @@ class Dealer:
     schedule: Schedule | None = None
     together: Schedule | None = None
     most: int | None = None
-    _skills: dict[tuple[int, str], Skill] = field(default_factory=dict)
+    _skills: dict[tuple[int, Role], Skill] = field(default_factory=dict)
 
     def problem(self, seed: int, k: int, split: Split) -> Problem:
         """The problem of a seed with k wanted classes, measured on a split."""
-        source, target = (self.skill(seed, role) for role in ("source", "target"))
+        source, target = (self.skill(seed, role) for role in ROLES)
         wanted = source.known[:k]
         recipe = self.recipe.model_copy(update={"seed": seed, "augment": self.world.augment})
         every = (*target.known, *wanted)
@@ -101,38 +124,48 @@ class Dealer:
             source,
             target,
             wanted,
+            split,
             self._local(seed, every),
             self._samples(split, every),
             self._samples(split, source.known),
             recipe,
         )
 
-    def skill(self, seed: int, role: str) -> Skill:
+    def skill(self, seed: int, role: Role) -> Skill:
         """The seed's net for this role."""
         if (seed, role) not in self._skills:
-            order = torch.randperm(
-                len(self.world.classes), generator=generator(seed, "benchmark.cloning.classes")
-            ).tolist()
-            known = tuple(order[:KNOWN] if role == "target" else order[KNOWN : 2 * KNOWN])
-            net = self._trained(seed, role, known)
-            self._skills[seed, role] = Skill(net, known, self._file(net, known))
+            self._keep(seed, role, wait=True)
         return self._skills[seed, role]
 
-    def _trained(self, seed: int, role: str, known: Sequence[int]) -> Net:
-        path = self.folder / f"{self.world.name}-{seed}-{role}.pt"
+    def train(self, seeds: Iterable[int]) -> None:
+        """Train the nets of these seeds that are not there; those that another process is training are left to it."""
+        for seed, role in product(seeds, ROLES):
+            if (seed, role) not in self._skills:
+                self._keep(seed, role, wait=False)
+
+    def _keep(self, seed: int, role: Role, *, wait: bool) -> None:
+        order = torch.randperm(len(self.world.classes), generator=generator(seed, "benchmark.cloning.classes")).tolist()
+        known = tuple(order[:KNOWN] if role == "target" else order[KNOWN : 2 * KNOWN])
+        with held(self.folder / f"{self.world.name}-{seed}-{role}.lock", wait=wait) as ours:
+            if ours:
+                net = self._trained(seed, role, known)
+                self._skills[seed, role] = Skill(net, known, self._file(net, known))
+
+    def _trained(self, seed: int, role: Role, known: Sequence[int]) -> Net:
+        path, schedule = self.folder / f"{self.world.name}-{seed}-{role}.pt", self.schedule or self.world.schedule
+        learned = {"classes": list(known), "precision": PRECISION, **asdict(schedule)}
+        kept = torch.load(path, weights_only=True) if path.exists() else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(10 * seed + (role == "source"))
             net = self.world.net(len(known))
-            if not path.exists():
+            if kept.get("learned") != learned:
                 x, y = self.world.raw("train")
                 rows, labels = _labelled(y, known)
-                schedule = self.schedule or self.world.schedule
                 train(net, self.world, x[rows], labels, schedule, stream=f"{role}.{seed}")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
-                torch.save(net.state_dict(), part)
-                part.replace(path)
-        net.load_state_dict(torch.load(path, weights_only=True))
+                kept = {"learned": learned, "state": net.state_dict()}
+                with replacing(path) as part:
+                    torch.save(kept, part)
+        net.load_state_dict(kept["state"])
         return net.eval()
 
     def _file(self, net: Net, known: Sequence[int]) -> ModuleFile:
@@ -167,7 +200,7 @@ def train(
     stream: str,
     balanced: Balanced | None = None,
 ) -> None:
-    """Train a net in place on images as they are kept, augmented; left in evaluation mode.
+    """Train a net in place on images as they are kept, augmented, in the protocol's precision; left in evaluation mode.
 
     Args:
         balanced: which images a step draws; without it, all alike.
@@ -179,9 +212,7 @@ def train(
         if balanced is not None:
             rows = balanced(stream, step)
         x = augment(world.prepared(images[rows]), world.augment, random)
-        with fast():
-            logits = net(x.to(memory_format=torch.channels_last))
-        return F.cross_entropy(logits.float(), labels[rows])
+        return F.cross_entropy(net(x.to(memory_format=torch.channels_last)), labels[rows])
 
     with torch.enable_grad():
         fit([net], loss, schedule)

@@ -1,4 +1,7 @@
-"""The bars that were set before, held against what was measured."""
+"""The bars that were set before, held against what was measured.
+
+A refused clone has no figures: rows are compared over the pairs of k and seed that both have, and no bar is met by a part of them.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +29,30 @@ def verdicts(world: str, ours: Found) -> Iterator[Verdict]:
         )
 
 
-def _means(ours: Found, row: str, figure: str) -> dict[int, float] | None:
-    """By k; None where a cell of the row is missing."""
-    if not _whole(ours, row):
-        return None
-    of = [cell for cell in ours if cell["row"] == row]
-    values = {k: [100 * cell[figure] for cell in of if cell["k"] == k and figure in cell] for k in KS}
-    return {k: statistics.mean(value) for k, value in values.items() if value}
+def values(ours: Found, row: str, figure: str) -> dict[tuple[int, int], float]:
+    """A figure of a row's cells in %, by k and seed; refused ones have none."""
+    return {(cell["k"], cell["seed"]): 100 * cell[figure] for cell in ours if cell["row"] == row and figure in cell}
 
 
-def _whole(ours: Found, row: str) -> bool:
-    """Whether all cells of a row are there."""
-    there = {(cell["k"], cell["seed"]) for cell in ours if cell["row"] == row}
-    return there >= {(k, seed) for k in KS for seed in SEEDS}
+def _pairs(ours: Found, other: str, figure: str) -> dict[int, list[tuple[float, float]]]:
+    """Cloning's figure and another row's, of each seed that both have one of; by k."""
+    one, two = values(ours, CLONING, figure), values(ours, other, figure)
+    both = one.keys() & two.keys()
+    found = {k: [(one[k, seed], two[k, seed]) for seed in SEEDS if (k, seed) in both] for k in KS}
+    return {k: pairs for k, pairs in found.items() if pairs}
 
 
-def _so_far(ours: Found, holds: bool) -> bool | None:
-    """A bar that every clone of the default has to meet: one that misses it is enough, one that meets it is not."""
-    return holds if not holds or _whole(ours, CLONING) else None
+def _whole(ours: Found, *rows: str) -> bool:
+    """Whether all cells of these rows are there, if only as refused."""
+    there = {(cell["row"], cell["k"], cell["seed"]) for cell in ours}
+    return there >= {(row, k, seed) for row in rows for k in KS for seed in SEEDS}
+
+
+def _of(holds: bool, count: int, every: int) -> tuple[bool | None, str]:
+    """What so many of all cells or pairs say of a bar: a part that misses it is enough, a part that meets it is not."""
+    if count == every:
+        return holds, ""
+    return (False if not holds else None), f"; of the {count} of {every} that have figures"
 
 
 def _above(ours: Found, points: float) -> Verdict:
@@ -51,25 +60,35 @@ def _above(ours: Found, points: float) -> Verdict:
     what = (
         f"the mean is above every parameter-tuning baseline's for every k{f' by {points:g} points' if points else ''}"
     )
-    cloning, theirs = _means(ours, CLONING, "mean"), {row: _means(ours, row, "mean") for row in rows}
-    if cloning is None or None in theirs.values():
+    pairs = {(row, k): of for row in rows for k, of in _pairs(ours, row, "mean").items()}
+    if not pairs or not _whole(ours, CLONING, *rows):
         return Verdict(None, what)
-    gaps = {(row, k): cloning[k] - of[k] for row, of in theirs.items() if of for k in cloning.keys() & of.keys()}
+    gaps = {at: statistics.mean(mine - theirs for mine, theirs in of) for at, of in pairs.items()}
     (row, k), worst = min(gaps.items(), key=lambda gap: gap[1])
     short = sum(gap <= 0 if not points else gap < points for gap in gaps.values())
-    told = f"{what} (smallest difference: {worst:+.1f}, to {row} at k = {k}; short in {short} of {len(gaps)})"
-    return Verdict(not short, told)
+    holds, note = _of(not short, sum(map(len, pairs.values())), len(rows) * len(KS) * len(SEEDS))
+    told = f"smallest difference: {worst:+.1f}, to {row} at k = {k}; short in {short} of {len(gaps)}{note}"
+    return Verdict(holds, f"{what} ({told})")
 
 
 def _changed(ours: Found) -> Verdict:
     what = f"at most {CHANGED_SHARE:g} of what fine-tuning changes of the original classes' predictions, for every k"
-    cloning, fine = _means(ours, CLONING, "changed"), _means(ours, FINE, "changed")
-    if not cloning or not fine:
+    pairs = _pairs(ours, FINE, "changed")
+    if not pairs or not _whole(ours, CLONING, FINE):
         return Verdict(None, what)
-    ratios = {k: cloning[k] / max(fine[k], 1e-9) for k in cloning.keys() & fine.keys()}
+    means = {k: [statistics.mean(side) for side in zip(*of, strict=True)] for k, of in pairs.items()}
+    ratios = {k: mine / max(theirs, 1e-9) for k, (mine, theirs) in means.items()}
     k, worst = max(ratios.items(), key=lambda ratio: ratio[1])
-    whole = statistics.mean(cloning.values()) / max(statistics.mean(fine.values()), 1e-9)
-    return Verdict(worst <= CHANGED_SHARE, f"{what} (over all k {whole:.2f}; most: {worst:.2f} at k = {k})")
+    mine, theirs = (statistics.mean(side) for side in zip(*means.values(), strict=True))
+    holds, note = _of(worst <= CHANGED_SHARE, sum(map(len, pairs.values())), len(KS) * len(SEEDS))
+    told = f"over all k {mine / max(theirs, 1e-9):.2f}; most: {worst:.2f} at k = {k}{note}"
+    return Verdict(holds, f"{what} ({told})")
+
+
+def _so_far(ours: Found, holds: bool) -> tuple[bool | None, str]:
+    """A bar that every clone of the default has to meet."""
+    there = values(ours, CLONING, "mean").keys() & {(k, seed) for k in KS for seed in SEEDS}
+    return _of(holds, len(there), len(KS) * len(SEEDS))
 
 
 def _added(ours: Found) -> Verdict:
@@ -77,11 +96,12 @@ def _added(ours: Found) -> Verdict:
     shares = [100 * cell["added"] for cell in ours if cell["row"] == CLONING and "added" in cell]
     if not shares:
         return Verdict(None, what)
-    told = f"{what} (mean {statistics.mean(shares):.1f}, most {max(shares):.1f})"
-    return Verdict(_so_far(ours, max(shares) <= 100 * ADDED_SHARE), told)
+    holds, note = _so_far(ours, max(shares) <= 100 * ADDED_SHARE)
+    return Verdict(holds, f"{what} (mean {statistics.mean(shares):.1f}, most {max(shares):.1f}{note})")
 
 
 def _untouched(ours: Found) -> Verdict:
     what = "the target is to the bit what it was, under each clone and after it is taken out"
     told = [cell["untouched"] for cell in ours if "untouched" in cell]
-    return Verdict(_so_far(ours, all(told)), f"{what} ({sum(told)} of {len(told)} clones)")
+    holds, note = _so_far(ours, all(told))
+    return Verdict(holds, f"{what} ({sum(told)} of {len(told)} clones{note})")

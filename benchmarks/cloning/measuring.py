@@ -8,20 +8,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.cloning.baselines import Setup, in_chunks, learned
 from benchmarks.cloning.dealing import Dealer, Problem
 from benchmarks.cloning.protocol import STEPS, TUNING_KS, TUNING_SEEDS, Cell, Row
 from benchmarks.transplant.worlds.base import Split
 from graftery.cloning import attach, clone, detach
-from graftery.cloning.judging import accuracies, logits
+from graftery.cloning.judging import accuracies, locality, logits
 from graftery.errors import Misfit, TrainingFailed
 from graftery.learning.loop import Progress
 from graftery.module import ModuleFile
 from graftery.spec.recipes import CloneRecipe
 
-UNTUNED: Mapping[str, float] = {"rate": 1e-3, "strength": 0.0}
-"""Of rows that have nothing to choose."""
 REPLAYED = 256
 """Images whose old logits are compared bit by bit."""
 
@@ -53,7 +52,7 @@ class Bench:
                 found = cloned(problem, cell.row, self.progress)
             else:
                 choice = self._choice(cell.row)
-                found = {**self.tried(cell.row, problem, choice), "choice": dict(choice)}
+                found = self.tried(cell.row, problem, choice) | ({"choice": dict(choice)} if choice else {})
         except (Misfit, TrainingFailed) as refusal:
             found = {"refused": refusal.code, "why": str(refusal)}
         seconds = time.perf_counter() - start
@@ -63,7 +62,7 @@ class Bench:
     def _choice(self, row: Row) -> Mapping[str, float]:
         if row.tuned:
             return self.chosen[row.name]
-        return row.choices()[0] if row.rates else UNTUNED
+        return row.choices()[0] if row.rates else {}
 
     def tried(self, row: Row, problem: Problem, choice: Mapping[str, float]) -> dict[str, Any]:
         """A baseline's figures with this choice."""
@@ -71,7 +70,7 @@ class Bench:
         made = learned(row.name, problem, Setup(choice, together, self.steps))
         x, y = problem.measured.x, problem.measured.y
         assert y is not None
-        found = accuracies(in_chunks(problem.target.net, x), in_chunks(made.classify, x), y.long())
+        found = accuracies(problem.before(), in_chunks(made.classify, x), y.long())
         size = sum(weight.numel() for weight in problem.target.file.weights.values())
         return {**found, "added": made.added / size}
 
@@ -90,10 +89,9 @@ def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | No
         [problem.world.classes[at] for at in problem.wanted],
         recipe=CloneRecipe.model_validate({**problem.recipe.model_dump(), **row.changes}),
         evaluate_on=problem.measured,
-        source_evaluate_on=problem.source_measured,
         progress=progress,
     )
-    told = made.metrics
+    told = made.metrics | _locality(problem, made.masked)
     figures = ("original", "original_before", "wanted", "mean", "changed")
     masked = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted")
     return {
@@ -106,14 +104,26 @@ def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | No
     }
 
 
+def _locality(problem: Problem, masked: ModuleFile) -> dict[str, float | None]:
+    """What is left of the source, whose own logits are the same for all rows and k."""
+    x, y = problem.source_measured.x, problem.source_measured.y
+    assert y is not None
+    return locality(problem.source.said(problem.split, x), logits(masked, x), y, range(len(problem.wanted)))
+
+
 def untouched(target: ModuleFile, made: ModuleFile, digest: str, problem: Problem) -> bool:
     """The target's digest after detaching is the one of before all, and its logits under the clone are the same bits."""
     attached = attach(target, [made])
     back = detach(attached, made.content_digest)
-    x = problem.measured.x[:REPLAYED]
+    x = problem.measured.x[spread_rows(len(problem.measured), REPLAYED)]
     alone, under, after = (logits(file, x) for file in (target, attached, back))
     same = torch.equal(alone, under[:, : alone.shape[1]]) and torch.equal(alone, after)
     return same and {target.content_digest, back.content_digest} == {digest}
+
+
+def spread_rows(count: int, most: int) -> Tensor:
+    """Rows over all of so many, which lie class by class; the last one among them."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def quick(bench: Bench) -> Bench:

@@ -20,6 +20,8 @@ KNOWN = 5
 """Classes of each net."""
 PER_WANTED, PER_ORIGINAL = 50, 20
 """Images of a class in the local set."""
+PRECISION = "float32"
+"""That nets learn in, whatever the processor has units for."""
 STEPS = 300
 """Of each baseline, Adam, cosine to zero, in batches of the recipe's size: half wanted, half original images."""
 TEMPERATURE = 2.0
@@ -31,6 +33,8 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Of whole nets."""
 LAYER_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Of one linear layer."""
+BEYOND = 3
+"""Values that are tried beyond each edge of a row's rates and strengths, at most: one after the other, as long as the choice lies there."""
 
 Kind = Literal["clone", "tuning", "two nets", "unattainable"]
 
@@ -43,7 +47,7 @@ class Row:
         name: as in the document.
         kind: `tuning`: it learns the target's own parameters.
         changes: of the recipe, for a clone.
-        rates, strengths: that are tried, for a baseline; strengths are weights of what holds the old parameters.
+        rates, strengths: that are tried, for a baseline, the least first; strengths are weights of what holds the old parameters.
     """
 
     name: str
@@ -64,7 +68,7 @@ class Row:
 CLONING = "cloning"
 FINE, LWF, EWC, HEAD = "fine-tuning", "fine-tuning + LwF", "fine-tuning + EWC", "head alone"
 ENSEMBLE, LINEAR, JOINT = "ensemble", "linear on both nets", "joint training"
-JOINT_FORM = "cloning, joint form"
+JOINT_FORM, NO_HEALING = "cloning, joint form", "cloning, no healing"
 
 
 def _keeps(default: float) -> tuple[Row, ...]:
@@ -81,12 +85,12 @@ ROWS = (
     Row(LINEAR, "two nets", rates=LAYER_RATES),
     Row(JOINT, "unattainable"),
     *_keeps(CloneRecipe().keep),
-    Row("cloning, no healing", "clone", {"healing_steps": 0}),
+    Row(NO_HEALING, "clone", {"healing_steps": 0, "tolerance": 1.0}),
     Row("cloning, weights that learn on", "clone", {"learn_on": True}),
     Row("cloning, noise for originals", "clone", {"originals": "noise"}),
     Row(JOINT_FORM, "clone", {"joint": True}),
 )
-"""In the order in which they are measured: what the goals are about first."""
+"""In the order in which they are measured: what the goals are about first. Without healing none is refused, so that its loss is seen."""
 
 
 @dataclass(frozen=True)

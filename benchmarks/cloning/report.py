@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cells
-from benchmarks.cloning.goals import verdicts
+from benchmarks.cloning import tuning
+from benchmarks.cloning.goals import Found, values, verdicts
 from benchmarks.cloning.plots import draw
 from benchmarks.cloning.protocol import (
+    BEYOND,
     CLONING,
+    ENSEMBLE,
     KNOWN,
     KS,
     PER_ORIGINAL,
     PER_WANTED,
+    PRECISION,
     ROWS,
     SEEDS,
     STEPS,
@@ -27,12 +31,11 @@ from benchmarks.cloning.protocol import (
     cells,
 )
 from benchmarks.cloning.tuning import label
-from benchmarks.cloning.worlds import KINDS, NAMES
+from benchmarks.cloning.worlds import KINDS, NAMES, World
 from benchmarks.transplant.report import interval
 from benchmarks.verdicts import bullet
 from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
-Found = list[dict[str, Any]]
 JUDGED = "mean"
 
 
@@ -41,7 +44,7 @@ def write(kept: Cells, folder: Path) -> None:
     found = list(kept)
     if found:
         plots = draw(found, folder)
-        missing = [cell.key for cell in cells(NAMES) if not kept.has(cell.key)]
+        missing = [cell.key for cell in cells(NAMES) if not kept.has(cell.key, cell.where)]
         write_whole(folder / "cloning.md", page(found, kept.facts, plots, missing))
 
 
@@ -70,12 +73,14 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
         " images. The nets have seen other training images besides, the joint training all of them. Measured on test images of original and wanted"
         " classes, which nothing was chosen by. Mean: of the accuracy on original and the accuracy on wanted classes. Changed: original-class"
         " images whose predicted class is not the one that the target alone gives. Added: parameters, of the target's.",
-        "The clone's recipe is the default, with the world's augmentation. Rates, and the strengths of LwF and EWC, were chosen for each world"
-        f" on seeds {_list(TUNING_SEEDS)} with k {_list(TUNING_KS)}, by validation images; baselines learn {STEPS} steps with Adam, cosine to zero,"
-        f" batch norms on the batches' own statistics; LwF has T = {TEMPERATURE:g}. Reported are other seeds:"
-        f" mean ± standard deviation over {_list(SEEDS)}. (Seeds 0 to 4 were measured with earlier defaults of the recipe, which were changed in view of"
-        " them; they are not reported.) What was tried, and why the recipe is what it is: [learning on](../decisions/clones-that-learn-on.md),"
-        f" [the op graph](../decisions/cloning-by-the-op-graph.md). A clone that is refused because too little was left of the skill has no figures and is counted.",
+        "The clone's recipe is the default, with the world's augmentation. Baselines learn"
+        f" {STEPS} steps with Adam, cosine to zero, batch norms on the batches' own statistics; LwF has T = {TEMPERATURE:g}. Rates, and the strengths of LwF"
+        f" and EWC, were chosen for each world on seeds {_list(TUNING_SEEDS)} with k {_list(TUNING_KS)}, by validation images; where a choice lies at the"
+        f" edge of what was tried, up to {BEYOND} more values are tried there. The ensemble's scale and shift learn at a rate of {_rate(ENSEMBLE):g}, which was not"
+        f" chosen. The nets, and the joint training, which goes on from the target, learn in {PRECISION} with AdamW, warm-up and cosine to zero.",
+        f"Reported are other seeds: mean ± standard deviation over {_list(SEEDS)}. What was tried, and why the recipe is what it is:"
+        " [learning on](../decisions/clones-that-learn-on.md), [the op graph](../decisions/cloning-by-the-op-graph.md). A clone that is refused because"
+        " too little was left of the skill has no figures and is counted; without healing none is refused.",
         f"{machine_line(facts['machine'])} Seconds are medians under that load, with"
         " the measuring in them, and compare roughly.",
     ]
@@ -100,13 +105,29 @@ def _missing(missing: Sequence[str]) -> list[str]:
 def _world(name: str, ours: Found, facts: dict[str, Any]) -> list[str]:
     kind = KINDS[name]
     goals = "\n".join(bullet(verdict) for verdict in verdicts(name, ours))
-    parts = [f"## {kind.title}", kind.protocol, "What was asked:\n\n" + goals]
+    parts = [f"## {kind.title}", f"{kind.protocol} {_schedules(kind)}", *([kind.remark] if kind.remark else [])]
+    parts += ["What was asked:\n\n" + goals]
     parts += ["Mean of original and wanted accuracy, %:\n\n" + _by_k(ours, JUDGED)]
     parts += ["Changed, % of the original classes' images:\n\n" + _by_k(ours, "changed")]
     parts += ["Over all k:\n\n" + _details(ours)]
     parts += _pairs(ours)
     parts += _clones(ours)
-    return parts + _tuned(facts.get("tuning", {}).get(name, {}))
+    return parts + _tuned(name, facts)
+
+
+def _schedules(kind: type[World]) -> str:
+    """How the nets and the joint training of a world learn."""
+    nets, together = kind.schedule, kind.together
+    return (
+        f"Nets learn {nets.steps} steps of {nets.batch} images with a peak rate of {nets.learning_rate:g}, the joint training {together.steps} of"
+        f" {together.batch} with {together.learning_rate:g}."
+    )
+
+
+def _rate(name: str) -> float:
+    """Of a row that has only one."""
+    ((rate,),) = (row.rates for row in ROWS if row.name == name)
+    return rate
 
 
 def _rows(ours: Found) -> Iterator[tuple[Row, Found]]:
@@ -126,12 +147,16 @@ def _by_k(ours: Found, figure: str) -> str:
 
 def _figure(of: Found, figure: str) -> str:
     """Mean and spread, with how many seeds where that is not all of them."""
-    values, refused = [100 * cell[figure] for cell in of if figure in cell], sum("refused" in cell for cell in of)
-    notes = [f"{len(values)} of {len(SEEDS)} seeds"] if values and len(values) < len(SEEDS) else []
-    notes += [f"{refused} refused"] if refused else []
+    shown, refused = [100 * cell[figure] for cell in of if figure in cell], sum("refused" in cell for cell in of)
+    notes = [*_part(len(shown), len(SEEDS), "seeds"), *([f"{refused} refused"] if refused else [])]
     if not of:
         return "not measured"
-    return " ".join([spread(values) if values else "-", *([f"({', '.join(notes)})"] if notes else [])])
+    return " ".join([spread(shown) if shown else "-", *([f"({', '.join(notes)})"] if notes else [])])
+
+
+def _part(count: int, every: int, what: str) -> list[str]:
+    """What is said beside a mean that is not over all."""
+    return [f"{count} of {every} {what}"] if 0 < count < every else []
 
 
 def _details(ours: Found) -> str:
@@ -143,6 +168,7 @@ def _details(ours: Found) -> str:
             f"{100 * statistics.mean(cell[name] for cell in there):.1f}" if there else "-"
             for name in ("mean", "original", "wanted", "changed", "added")
         ]
+        figures[0] += "".join(f" ({part})" for part in _part(len(there), len(KS) * len(SEEDS), "cells"))
         seconds = f"{statistics.median(cell['seconds'] for cell in of):.0f}"
         lines.append(line([_bold(row), *figures, str(len(there)), str(len(of) - len(there)), seconds]))
     before = [cell["original_before"] for cell in ours if "original_before" in cell]
@@ -152,10 +178,10 @@ def _details(ours: Found) -> str:
 
 def _pairs(ours: Found) -> list[str]:
     """Cloning minus each other row, by seed."""
-    cloning = _values(ours, CLONING)
+    cloning = values(ours, CLONING, JUDGED)
     lines = []
     for row, _ in _rows(ours):
-        theirs = _values(ours, row.name)
+        theirs = values(ours, row.name, JUDGED)
         if row.name != CLONING:
             shown = [_difference(cloning, theirs, k) for k in KS]
             lines.append(line([row.name, *shown]))
@@ -166,16 +192,13 @@ def _pairs(ours: Found) -> list[str]:
     return [text + "\n".join([*head, *lines])]
 
 
-def _values(ours: Found, row: str) -> dict[tuple[int, int], float]:
-    return {(cell["k"], cell["seed"]): 100 * cell[JUDGED] for cell in ours if cell["row"] == row and JUDGED in cell}
-
-
 def _difference(one: dict[tuple[int, int], float], other: dict[tuple[int, int], float], k: int) -> str:
     both = sorted(key for key in one.keys() & other.keys() if key[0] == k)
     if len(both) < 2:
         return "-"
     mean, low, high = interval([one[key] - other[key] for key in both])
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    told = [f"{low:+.1f} to {high:+.1f}", *_part(len(both), len(SEEDS), "seeds")]
+    return f"{mean:+.1f} ({'; '.join(told)})"
 
 
 def _clones(ours: Found) -> list[str]:
@@ -189,7 +212,8 @@ def _clones(ours: Found) -> list[str]:
                 names = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted", "added_flops")
                 places = Counter(cell["position"] for cell in there).most_common()
                 shown = ", ".join(f"{place} ({count})" for place, count in places)
-                lines.append(line([f"{row.name}, {k}", *(_percent(there, name) for name in names), shown]))
+                named = f"{row.name}, {k}" + "".join(f" ({part})" for part in _part(len(there), len(SEEDS), "seeds"))
+                lines.append(line([named, *(_percent(there, name) for name in names), shown]))
     text = "What is left of the source (accuracy in %, on its wanted and its other classes), and the layer of the target at which clones go in:\n\n"
     return [text + "\n".join(lines)] if len(lines) > 2 else []
 
@@ -199,16 +223,17 @@ def _percent(of: Found, name: str) -> str:
     return f"{statistics.mean(values):.1f}" if values else "-"
 
 
-def _tuned(tuning: dict[str, Any]) -> list[str]:
-    if not tuning:
+def _tuned(name: str, facts: dict[str, Any]) -> list[str]:
+    picked = tuning.chosen(facts, name)
+    if not picked:
         return []
     lines = [line(["row", "rate", "strength", "validation mean, %", "choices tried"]), line(["---"] * 5)]
-    for row in ROWS:
-        choice, trials = tuning["chosen"].get(row.name), tuning["trials"].get(row.name, {})
-        if choice:
-            rate, strength = _chosen(choice["rate"], row.rates), _chosen(choice["strength"], row.strengths)
-            tried = [trials[label(one)] for one in row.choices() if label(one) in trials]
-            lines.append(line([row.name, rate, strength, f"{100 * max(tried):.1f}", str(len(tried))]))
+    for row in (row for row in ROWS if row.name in picked):
+        choice, trials = picked[row.name], tuning.trials(facts, name, row)
+        tried = tuning.reached(row, trials)
+        rate, strength = _chosen(choice["rate"], tried.rates), _chosen(choice["strength"], tried.strengths)
+        values = [trials[label(one)] for one in tried.choices() if label(one) in trials]
+        lines.append(line([row.name, rate, strength, f"{100 * max(values):.1f}", str(len(values))]))
     return [
         "What was chosen for the baselines; * is the least or the most that was tried (a strength of 0 is fine-tuning):\n\n"
         + "\n".join(lines)

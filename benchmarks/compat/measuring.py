@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
+from benchmarks.locks import held
 from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
 from benchmarks.writing import write_whole
@@ -96,14 +97,15 @@ class Bench:
         at = cell.depth if cell.method.splits else "any"
         folder = self.nets / f"{cell.setting.name}-{cell.method.name}-{at}-{cell.seed}".replace(" ", "_")
         recipe = self.recipe.model_copy(update={"seed": cell.seed})
-        _only_of(folder, {"per_class": self.per_class, **recipe.model_dump(mode="json")})
         files = {task.name: folder / f"{task.name}.safetensors" for task in tasks}
-        if not all(file.exists() for file in files.values()):
-            for name, net in self._train(cell, tasks, recipe, folder).items():
-                net.save(files[name])
-            for checkpoint in folder.glob("checkpoint-*"):
-                checkpoint.unlink()
-        return {name: ModuleFile.load(file) for name, file in files.items()}
+        with held(self.nets / f"{folder.name}.lock"):  # another process that trains them is waited for
+            _only_of(folder, {"per_class": self.per_class, **recipe.model_dump(mode="json")})
+            if not all(file.exists() for file in files.values()):
+                for name, net in self._train(cell, tasks, recipe, folder).items():
+                    net.save(files[name])
+                for checkpoint in folder.glob("checkpoint-*"):
+                    checkpoint.unlink()
+            return {name: ModuleFile.load(file) for name, file in files.items()}
 
     def _train(self, cell: Cell, tasks: list[Task], recipe: CompatRecipe, folder: Path) -> dict[str, ModuleFile]:
         methods: tuple[CompatMethod, ...] = cell.method.methods

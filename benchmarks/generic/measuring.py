@@ -30,7 +30,7 @@ from benchmarks.generic.protocol import (
 from benchmarks.generic.sequential import fine_tuned, parts
 from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.cifar10 import CLASSES, Cifar10
-from benchmarks.transplant.worlds.learning import Schedule
+from benchmarks.transplant.worlds.learning import PRECISION, Schedule
 from benchmarks.transplant.zoo import Zoo
 from graftery import consolidate
 from graftery.data import SampleSet
@@ -84,7 +84,8 @@ class Bench:
             JOINT: self._joint,
         }
         measured = measures.get(cell.row, partial(self._sequential, cell.row))(nets, cell.count)
-        return {"category": nets.order[cell.count - 1], "threads": torch.get_num_threads(), **measured}
+        about = {"category": nets.order[cell.count - 1], "threads": torch.get_num_threads(), "precision": PRECISION}
+        return {**about, **measured}
 
     def _teachers(self, nets: Nets, count: int) -> dict[str, Any]:
         own = {category: nets.teacher(category) for category in nets.order[:count]}

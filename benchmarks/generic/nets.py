@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.generic.protocol import DEPTH, FIRST, TASK
+from benchmarks.locks import held
+from benchmarks.transplant.digests import digest
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from benchmarks.transplant.zoo import Zoo
 from graftery.consolidate import Cell, consolidate_task
@@ -32,7 +35,7 @@ class Kept:
 
 
 class Store:
-    """Folders of module files; one that is there is whole.
+    """Folders of module files; one that is there is whole. What is made of other files, or otherwise, is another folder.
 
     Args:
         folder: where they are.
@@ -42,18 +45,20 @@ class Store:
     def __init__(self, folder: Path, say: Say = print) -> None:
         self._folder, self._say = folder, say
 
-    def __call__(self, name: str, make: Make) -> Kept:
-        folder = self._folder / name
-        if not folder.exists():
-            self._say(f"making {name}")
-            files, facts = make()
-            part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            for each, file in files.items():
-                file.save(part / f"{each}.safetensors")
-            (part / "facts.json").write_text(json.dumps(facts))
-            part.rename(folder)  # last: what was cut short is made again
+    def __call__(self, name: str, make: Make, *of: Any) -> Kept:
+        """Args: `of`, all that it is made of, as JSON: digests of files, recipes."""
+        folder = self._folder / f"{name}-{digest(*of)}"
+        with held(self._folder / f"{folder.name}.lock"):  # another process that makes them is waited for
+            if not folder.exists():
+                self._say(f"making {name}")
+                files, facts = make()
+                part = folder.with_suffix(".part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
+                for each, file in files.items():
+                    file.save(part / f"{each}.safetensors")
+                (part / "facts.json").write_text(json.dumps(facts))
+                part.rename(folder)  # last: what was cut short is made again
         files = {path.stem: ModuleFile.load(path) for path in sorted(folder.glob("*.safetensors"))}
         return Kept(files, json.loads((folder / "facts.json").read_text()))
 
@@ -94,7 +99,8 @@ class Nets:
             made = self.world.generic_nets(categories, self.seed, DEPTH, [TASK])
             return {name: net.file for name, net in made.items()}, {"seconds": made[categories[0]].seconds}
 
-        kept = self.store(f"joint-{'+'.join(categories)}-{self.seed}", make)
+        learned = self.world.learned_by(len(categories), [TASK])
+        kept = self.store(f"joint-{'+'.join(categories)}-{self.seed}", make, learned)
         parts = {name: cut(kept.files[name], self.world.cuts[DEPTH]) for name in categories}
         shared = parts[categories[0]][1][TASK]
         return {name: f for name, (f, _) in parts.items()}, shared, float(str(kept.facts["seconds"]))
@@ -109,17 +115,19 @@ class Nets:
 
     def adapter(self, category: str) -> Kept:
         """Of the default recipe."""
+        _, shared, _ = self.together(self.order[:FIRST])
+        f, own = self.teacher(category)
+        recipe = self.transplants.model_copy(update={"labels": 0, "seed": self.seed})
 
         def make() -> tuple[Mapping[str, ModuleFile], dict[str, object]]:
-            _, shared, _ = self.together(self.order[:FIRST])
-            f, own = self.teacher(category)
             began_s = time.perf_counter()
-            recipe = self.transplants.model_copy(update={"labels": 0, "seed": self.seed})
             made = transplant(f, shared, teacher_task=own, recipe=recipe, progress=self.progress)
             facts = {"seconds": time.perf_counter() - began_s, "agreement": made.metrics["agreement"]}
             return {"adapter": made.adapter}, {**facts, "steps": made.metrics["steps"]}
 
-        return self.store(f"adapter-{category}-{'+'.join(self.order[:FIRST])}-{self.seed}", make)
+        of = [file.content_digest for file in (f, own, shared)]
+        name = f"adapter-{category}-{'+'.join(self.order[:FIRST])}-{self.seed}"
+        return self.store(name, make, of, recipe.model_dump(mode="json"))
 
     def consolidated(self, checkpoint: Path, *, images: bool = False) -> Kept:
         """gS, and the adapters, after they learned on over all cells, with no label; a training that was stopped goes on.
@@ -127,17 +135,17 @@ class Nets:
         Args:
             images: each cell has unlabelled training images, of the nine other categories.
         """
+        cells = [self.cell(category) for category in self.order]
+        recipe = self.consolidation.model_copy(update={"seed": self.seed})
 
         def make() -> tuple[Mapping[str, ModuleFile], dict[str, object]]:
-            cells = [self.cell(category) for category in self.order]
-            if images:
-                cells = [replace(cell, unlabelled=self.world.unlabelled(cell.name)) for cell in cells]
+            seen = [replace(c, unlabelled=self.world.unlabelled(c.name)) for c in cells] if images else cells
             began_s = time.perf_counter()
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             done = consolidate_task(
                 cells[0].task,
-                cells,
-                self.consolidation.model_copy(update={"seed": self.seed}),
+                seen,
+                recipe,
                 progress=self.progress,
                 checkpoint=lambda state: state.save(checkpoint),
                 checkpoint_s=60,
@@ -150,4 +158,6 @@ class Nets:
             return {"task": done.module, **adapters}, {**facts, "reports": told}
 
         name = "consolidated-images" if images else "consolidated"
-        return self.store(f"{name}-{'+'.join(self.order)}-{self.seed}", make)
+        files = [(cell.category, cell.task, cell.adapter, cell.teacher_task) for cell in cells]
+        of = [[None if file is None else file.content_digest for file in each] for each in files]
+        return self.store(f"{name}-{'+'.join(self.order)}-{self.seed}", make, of, recipe.model_dump(mode="json"))

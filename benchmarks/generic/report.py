@@ -29,6 +29,7 @@ from benchmarks.generic.protocol import (
     cells,
 )
 from benchmarks.transplant.worlds.cifar10 import CLASSES, EVALUATED, GENERIC_BATCH, SCHEDULE
+from benchmarks.transplant.worlds.learning import PRECISION
 from benchmarks.verdicts import bullet
 from benchmarks.writing import line, machine_line, missing_line, spread, write_whole
 
@@ -49,7 +50,7 @@ def page(
     parts = [
         "# A generic network that grows, on CIFAR-10",
         f"Written by `{facts['command']}`; every cell is in generic.json.",
-        *_protocol(facts),
+        *_protocol(found, facts),
         *_missing(missing),
         "What was asked:\n\n" + "\n".join(bullet(verdict) for verdict in verdicts(found)),
         "## After each category",
@@ -62,7 +63,7 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def _protocol(facts: dict[str, Any]) -> list[str]:
+def _protocol(found: Found, facts: dict[str, Any]) -> list[str]:
     return [
         'Task: "is it a c?". Each seed deals an order of the ten categories. A generic net is trained with the first two: an f each, one gS. The other eight come one'
         f" by one. Teachers, the generic net and the joint training have the nets and the schedule of [transplants](transplant-cifar10.md): {SCHEDULE.steps} steps,"
@@ -81,9 +82,15 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
                 f"- {JOINT}: all ten from the start, one gS; for what comes later, unattainable.",
             ]
         ),
-        f"{machine_line(facts['machine'])} Nets learn in bfloat16 or float32, by"
-        " what the processor has, adapters and consolidation in float32. Seconds compare roughly.",
+        f"{machine_line(facts['machine'])} Nets, adapters and consolidation learn in {PRECISION}.{_otherwise(found)} Seconds compare roughly.",
     ]
+
+
+def _otherwise(found: Found) -> str:
+    """Cells that were measured before nets had one precision do not say theirs."""
+    silent = sum("precision" not in cell for cell in found)
+    by = "learned in bfloat16 or float32, by what the processor had"
+    return f" Nets of {silent} cells, of an earlier protocol, {by}." if silent else ""
 
 
 def _missing(missing: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.generic.nets import Kept, Nets
 from benchmarks.generic.protocol import DEPTH, FIRST, LABELS, TASK
 from benchmarks.transplant.worlds.cifar10 import AUGMENT, CLASSES, PREPROCESSING, Net, normalised
-from benchmarks.transplant.worlds.learning import Schedule, fast, fit
+from benchmarks.transplant.worlds.learning import Schedule, fit
 from graftery.data.augment import augment
 from graftery.data.samples import choose
 from graftery.data.streams import generator
@@ -25,11 +26,10 @@ OUTPUTS = {TASK: OutputMeaning(semantics="classification")}
 def fine_tuned(nets: Nets, row: str, count: int, schedule: Schedule) -> Kept:
     """f of the category that came last, and gS as it is after so many."""
     name = f"{row.replace(', ', '-').replace(' ', '-')}-{'+'.join(nets.order[:count])}-{nets.seed}"
+    (f, _), shared = nets.teacher(nets.order[count - 1]), _before(nets, row, count, schedule)
 
     def make() -> tuple[Mapping[str, ModuleFile], dict[str, object]]:
         category = nets.order[count - 1]
-        shared = _before(nets, row, count, schedule)
-        f, _ = nets.teacher(category)
         net = _net(f, shared)
         torch.manual_seed(nets.seed)
         seconds = _learn(net, nets, category, LABELS[row], schedule)
@@ -37,7 +37,7 @@ def fine_tuned(nets: Nets, row: str, count: int, schedule: Schedule) -> Kept:
         whole = trace(net, example, outputs=OUTPUTS, preprocessing=PREPROCESSING)
         return {"net": whole}, {"seconds": seconds}
 
-    return nets.store(name, make)
+    return nets.store(name, make, f.content_digest, shared.content_digest, asdict(schedule))
 
 
 def parts(nets: Nets, row: str, count: int, schedule: Schedule) -> tuple[ModuleFile, ModuleFile]:
@@ -67,8 +67,7 @@ def _learn(net: Net, nets: Nets, category: str, labels: int | None, schedule: Sc
     def loss(step: int) -> Tensor:
         random = generator(nets.seed, f"benchmark.sequential.{category}", step)
         x, positive = draw(schedule.batch, random)
-        with fast():
-            logits = net(augment(x, AUGMENT, random))[TASK].float()
+        logits = net(augment(x, AUGMENT, random))[TASK]
         return F.binary_cross_entropy_with_logits(logits[:, 0], positive.float())
 
     began_s = time.perf_counter()

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,119 +21,39 @@ from rich.console import Console
 
 from benchmarks.cells import Cells
 from benchmarks.running import Watch, parser, watching
-from benchmarks.transplant.costs import COST_TURNS, cost
+from benchmarks.transplant.jobs import Job, Standing, jobs, on_their_nets
 from benchmarks.transplant.measuring import Bench
-from benchmarks.transplant.protocol import SEEDS, Row, Setting, settings
+from benchmarks.transplant.protocol import COSTS, SEEDS
 from benchmarks.transplant.report import write
 from benchmarks.transplant.worlds import WORLDS
 from benchmarks.transplant.worlds.base import Task, World
-from benchmarks.transplant.zoo import Zoo
+from benchmarks.transplant.zoo import Nets, Zoo
 from graftery.learning.loop import Progress
 from graftery.spec.recipes import TransplantRecipe
 
-REFERENCES = Row("references", "", "")
-"""Teacher and identity adapter: measured once for all rows."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One cell to be measured."""
-
-    setting: Setting
-    seed: int
-    target: str
-    task: Task
-    row: Row
-
-    @property
-    def key(self) -> str:
-        return "/".join([self.setting.name, self.target, self.task.output, str(self.seed), self.row.name])
-
-    @property
-    def where(self) -> dict[str, Any]:
-        of = {"setting": self.setting.name, "target": self.target, "task": self.task.output}
-        return {**of, "seed": self.seed, "row": self.row.name}
-
-    def bench(self, zoo: Zoo) -> Bench:
-        """The nets of this cell, which are trained if they are not there."""
-        return Bench.of(zoo, self.setting, self.target, self.seed, self.task)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """A turn of a transplant beside its teacher."""
-
-    target: str
-    turn: int
-
-    @property
-    def key(self) -> str:
-        return f"cost/{self.target}/{self.turn}"
-
-    @property
-    def where(self) -> dict[str, Any]:
-        return {"setting": "cost", "target": self.target, "task": "", "seed": self.turn, "row": "cost"}
-
-
-def jobs(world: World, wanted: argparse.Namespace) -> Iterator[Job]:
-    """All cells in order: the table first, seed by seed, so that what is there at any time is worth looking at."""
-    for setting in settings(world.dense, world.augment):
-        if wanted.setting and setting.name not in wanted.setting:
-            continue
-        if (setting.depth and setting.depth not in world.cuts) or setting.tasks > len(world.tasks):
-            continue
-        for seed in wanted.seeds:
-            for index, target in enumerate(world.targets[:: setting.every]):
-                for task in world.tasks[: setting.tasks]:
-                    rows = [
-                        row for row in (REFERENCES, *setting.rows) if _is_wanted(row, wanted) and index % row.every == 0
-                    ]
-                    yield from (Job(setting, seed, target, task, row) for row in rows)
-
-
-def _is_wanted(row: Row, wanted: argparse.Namespace) -> bool:
-    return not wanted.rows or any(fnmatchcase(row.name, pattern) for pattern in wanted.rows)
-
 
 def measure(world: World, wanted: argparse.Namespace, cells: Cells, watch: Watch) -> None:
-    """Measure what is not there yet."""
+    """Measure what is not there yet, or not of the protocol and the nets as they are."""
     zoo = Zoo(world, wanted.scratch / "nets", watch.say)
-    last: dict[tuple[str, str, int, Task], Bench] = {}  # the rows of a cell follow each other, on the same nets
+    last: dict[tuple[Nets, Task], Bench] = {}  # the rows of a cell follow each other, on the same nets
 
     def one(job: Job, _tell: Callable[[Progress], None]) -> dict[str, Any]:
-        of = (job.setting.name, job.target, job.seed, job.task)
+        of = (job.nets, job.task)
         if of not in last:
             last.clear()
-            last[of] = job.bench(zoo)
-        return {"metrics": last[of].references()} if job.row is REFERENCES else last[of].cell(job.row)
+            last[of] = Bench.of(zoo, *of)
+        return job.measure(last[of])
 
-    watch.measure(jobs(world, wanted), cells, one, again=wanted.again)
-
-
-def missing(world: World, cells: Cells) -> int:
-    """How many cells of the whole protocol were not measured yet."""
-    return sum(not cells.has(job.key) for job in jobs(world, argparse.Namespace(setting=None, seeds=SEEDS, rows=None)))
-
-
-def measure_costs(world: World, wanted: argparse.Namespace, cells: Cells, watch: Watch) -> None:
-    """What a transplant costs beside its teacher, a few times, teacher and transplant in turns."""
-    if world.schedule is None or (wanted.setting and "cost" not in wanted.setting):
-        return
-    zoo, task = Zoo(world, wanted.scratch / "nets", watch.say), world.tasks[0]
-    table = settings(world.dense, world.augment)[0]
-
-    def one(turn: Cost, _tell: Callable[[Progress], None]) -> dict[str, Any]:
-        return cost(Bench.of(zoo, table, turn.target, 0, task))
-
-    todo = [Cost(target, turn) for target in world.targets[:2] for turn in range(COST_TURNS)]
-    watch.measure(todo, cells, one)
+    planned = on_their_nets(list(jobs(world, wanted)), zoo, cells, watch, again=wanted.again)
+    watch.measure(planned, cells, one, again=wanted.again)
 
 
 def quick(world: World) -> World:
-    """The same, small: two targets, nets trained for a few steps."""
+    """The same, small: two targets, nets and adapters trained for a few steps."""
     if world.schedule is not None:
-        world.schedule = dataclasses.replace(world.schedule, steps=world.schedule.steps // 8)
+        world.schedule = dataclasses.replace(world.schedule, steps=world.schedule.steps // 24)
     type(world).targets = type(world).targets[:2]
+    world.quick = True
     return world
 
 
@@ -143,7 +62,7 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--world", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     made.add_argument("--setting", nargs="+", help="only these settings, by name")
     made.add_argument("--rows", nargs="+", help="only these rows, by name; * stands for anything")
-    made.add_argument("--again", action="store_true", help="measure what was measured before: its recipe has changed")
+    made.add_argument("--again", action="store_true", help="measure also what was measured")
     made.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     made.add_argument("--threads", type=int, default=1)
     return made.parse_args()
@@ -152,7 +71,7 @@ def arguments() -> argparse.Namespace:
 def shortened(wanted: argparse.Namespace) -> argparse.Namespace:
     """What is wanted, small: one seed, the table only, all of it into a folder in --scratch. The data stay where they are."""
     folder = wanted.scratch / "quick"
-    small = {"seeds": [0], "setting": ["table", "cost"], "scratch": folder, "out": folder}
+    small = {"seeds": [0], "setting": ["table", COSTS], "scratch": folder, "out": folder}
     return argparse.Namespace(**{**vars(wanted), **small})
 
 
@@ -169,8 +88,7 @@ def main() -> None:
             with watching() as watch:
                 watch.say(world.title)
                 measure(world, wanted, cells, watch)
-                measure_costs(world, wanted, cells, watch)
-        write(world, cells, wanted.out, missing(world, cells))
+        write(world, cells, wanted.out, Standing.of(world, cells))
         Console().print(f"written: {wanted.out / f'transplant-{name}.md'}")
 
 

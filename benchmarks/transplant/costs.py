@@ -15,17 +15,10 @@ SHARE = 40
 """A fortieth of the teacher's training is timed, right before the transplant: the machine may have other work."""
 
 
-def cost(bench: Bench) -> dict[str, float]:
-    """Seconds of the teacher's training (from a part of it), of a default transplant with 0 labels, and of its inversion."""
-    world = bench.world
-    whole = world.schedule
-    if whole is None:
-        raise ValueError(f"{world.name} trains without a schedule")
-    world.schedule = dataclasses.replace(whole, steps=whole.steps // SHARE, checks=1)
-    try:
-        part_s = world.teacher(bench.target, bench.seed, [bench.task.output]).seconds
-    finally:
-        world.schedule = whole
+def cost(bench: Bench, recipe: TransplantRecipe) -> dict[str, float]:
+    """Seconds of the teacher's training (from a part of it), of a transplant with 0 labels, and of its inversion."""
+    _teacher_s(bench)  # what the first steps of a process take besides would count forty times
+    teacher_s = _teacher_s(bench)
     inverting: list[float] = []
 
     def watch(progress: Progress) -> None:
@@ -33,9 +26,21 @@ def cost(bench: Bench) -> dict[str, float]:
             inverting.append(time.perf_counter())
 
     began_s = time.perf_counter()
-    transplant(bench.category, bench.shared, teacher_task=bench.own, recipe=TransplantRecipe(labels=0), progress=watch)
+    transplant(bench.category, bench.shared, teacher_task=bench.own, recipe=recipe, progress=watch)
     seconds = time.perf_counter() - began_s
-    teacher_s = part_s * whole.steps / (whole.steps // SHARE)
     inversion_s = inverting[-1] - inverting[0] if inverting else 0.0
     named = {"teacher_seconds": teacher_s, "transplant_seconds": seconds, "inversion_seconds": inversion_s}
     return {name: round(value, 2) for name, value in named.items()} | {"ratio": round(seconds / teacher_s, 4)}
+
+
+def _teacher_s(bench: Bench) -> float:
+    world, whole = bench.world, bench.world.schedule
+    if whole is None:
+        raise ValueError(f"{world.name} trains without a schedule")
+    part = dataclasses.replace(whole, steps=max(2, whole.steps // SHARE), checks=1)
+    world.schedule = part
+    try:
+        seconds = world.teacher(bench.target, bench.seed, [bench.task.output]).seconds
+    finally:
+        world.schedule = whole
+    return seconds * whole.steps / part.steps

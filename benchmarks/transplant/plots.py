@@ -6,7 +6,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -16,9 +15,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from scipy import stats
 
+from benchmarks.transplant.reading import Cell, agreeing
 from benchmarks.transplant.worlds.base import World
 
-Cell = dict[str, Any]
+FAMILIES = ("default", "direct-learn")
 LEAST_RUNS = 3
 """Of which a correlation is told."""
 
@@ -46,27 +46,33 @@ def draw(world: World, cells: list[Cell], folder: Path) -> list[tuple[str, str]]
     return drawn
 
 
-def _metric(world: World, cell: Cell) -> float:
-    return float(cell["metrics"][world.tasks[0].metric])
-
-
 def _labels(world: World, cells: list[Cell], axes: Axes) -> bool:
-    """One line a family of rows that differ in their labels only, with the range over seeds of the mean over targets."""
-    families: dict[str, dict[int, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    """One line a family of rows that differ in their labels only, with the range over seeds of the mean over targets.
+
+    Of targets alone that every seed of every point has, and the teacher too: or a line would join means of other targets.
+    """
+    metric = world.tasks[0].metric
+    points: dict[tuple[str, int, int], dict[str, float]] = defaultdict(dict)
     for cell in cells:
         family, _, count = cell["row"].rpartition(", ")
-        if family in ("direct-learn", "default"):
-            families[family][int(count)][cell["seed"]].append(_metric(world, cell))
-    for family, counts in families.items():
-        labels = sorted(counts)
-        means = [[statistics.mean(values) for values in counts[n].values()] for n in labels]
-        axes.fill_between(labels, [min(m) for m in means], [max(m) for m in means], alpha=0.2)
-        axes.plot(labels, [statistics.mean(m) for m in means], marker="o", label=family)
-    teachers = [c["metrics"]["teacher"][world.tasks[0].metric] for c in cells if c["row"] == "references"]
-    if not families or not teachers:
+        if family in FAMILIES:
+            points[family, int(count), cell["seed"]][cell["target"]] = cell["metrics"][metric]
+    teachers = {c["target"] for c in cells if c["row"] == "references"}
+    common = [target for target in world.targets if all(target in each for each in [teachers, *points.values()])]
+    if not points or not common:
         return False
-    axes.axhline(statistics.mean(teachers), color="grey", linestyle="--", label="teacher")
-    axes.set(xlabel="labelled samples", ylabel=f"{world.tasks[0].metric}, mean over targets", xscale="symlog")
+    for family in sorted({name for name, _, _ in points}):
+        means: dict[int, list[float]] = defaultdict(list)
+        for (name, count, _), values in sorted(points.items()):
+            if name == family:
+                means[count].append(statistics.mean(values[target] for target in common))
+        axes.fill_between(list(means), *zip(*((min(m), max(m)) for m in means.values()), strict=True), alpha=0.2)
+        axes.plot(list(means), [statistics.mean(m) for m in means.values()], marker="o", label=family)
+    known = [c for c in cells if c["row"] == "references" and c["target"] in common]
+    level = statistics.mean(c["metrics"]["teacher"][metric] for c in known)
+    axes.axhline(level, color="grey", linestyle="--", label="teacher")
+    of = "targets" if len(common) == len(teachers) else ", ".join(common)
+    axes.set(xlabel="labelled samples", ylabel=f"{metric}, mean over {of}", xscale="symlog")
     axes.legend()
     return True
 
@@ -82,16 +88,6 @@ def _losses(world: World, cells: list[Cell], axes: Axes) -> bool:
     return bool(curves)
 
 
-def agreeing(world: World, cells: list[Cell]) -> list[tuple[float, float, bool]]:
-    """Of every run that asked the teacher: kappa on fresh noise, metric over the teacher's metric, and whether it had labels."""
-    metric = world.tasks[0].metric
-    teacher = {(c["target"], c["seed"]): c["metrics"]["teacher"][metric] for c in cells if c["row"] == "references"}
-    runs = [c for c in cells if c.get("kappa") is not None and (c["target"], c["seed"]) in teacher]
-    return [
-        (c["kappa"], _metric(world, c) / teacher[c["target"], c["seed"]], "direct" in c["objectives"]) for c in runs
-    ]
-
-
 def _agreements(cells: list[Cell], axes: Axes) -> bool:
     """What ends the training: how much of the teacher's outputs on fresh noise the student's explain."""
     curves = [c for c in cells if c.get("agreements") and c["row"] == "default, 0"]
@@ -105,7 +101,7 @@ def _agreements(cells: list[Cell], axes: Axes) -> bool:
 
 def _kappa(world: World, cells: list[Cell], axes: Axes) -> bool:
     """Every run that asked the teacher: Cohen's kappa on fresh noise against metric over teacher's metric."""
-    runs = agreeing(world, cells)
+    runs = agreeing(cells, world.tasks[0].metric)
     if len(runs) < LEAST_RUNS:
         return False
     x, y, direct = zip(*runs, strict=True)

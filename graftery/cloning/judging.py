@@ -17,6 +17,7 @@ from graftery.data.samples import SampleSet
 from graftery.module import ModuleFile
 from graftery.module.probes import PROBE_X
 from graftery.module.shapes import survey
+from graftery.spec.cloning import classes_of
 from graftery.spec.limits import Limits
 
 
@@ -47,10 +48,12 @@ def judge(
     attached = attach(target, [clone])
     told: dict[str, Any] = {"added": added(target, attached)}
     if evaluate_on is not None and evaluate_on.y is not None:
-        told |= accuracies(logits(target, evaluate_on.x), logits(attached, evaluate_on.x), evaluate_on.y.long())
+        after = logits(attached, evaluate_on.x)
+        # Its first logits are the target's own to the bit: the target is not run once more.
+        told |= accuracies(after[:, : len(classes_of(target.manifest))], after, evaluate_on.y.long())
     if source_evaluate_on is not None and source_evaluate_on.y is not None:
         y = source_evaluate_on.y.long()
-        told |= _locality(logits(source, source_evaluate_on.x), logits(masked, source_evaluate_on.x), y, wanted)
+        told |= locality(logits(source, source_evaluate_on.x), logits(masked, source_evaluate_on.x), y, wanted)
     return told
 
 
@@ -75,7 +78,14 @@ def accuracies(before: Tensor, after: Tensor, y: Tensor) -> dict[str, float | No
     return {**found, "mean": None if None in both else sum(value or 0.0 for value in both) / 2}
 
 
-def _locality(source: Tensor, masked: Tensor, y: Tensor, wanted: Sequence[int]) -> dict[str, float | None]:
+def locality(source: Tensor, masked: Tensor, y: Tensor, wanted: Sequence[int]) -> dict[str, float | None]:
+    """Of the source and the masked source, the accuracy on the wanted and the other classes.
+
+    Args:
+        source, masked: logits [n, K_S].
+        y: int64 [n].
+        wanted: indices of the source's classes.
+    """
     ours = torch.isin(y, torch.tensor(list(wanted)))
     told: dict[str, float | None] = {}
     for name, found in (("source", source), ("masked", masked)):

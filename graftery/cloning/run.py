@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,13 +20,14 @@ from graftery.cloning.healing import healed
 from graftery.cloning.insertion import Extension, Seen, as_clone, class_loss, insert
 from graftery.cloning.jointly import joint_scores
 from graftery.cloning.judging import judge
-from graftery.cloning.local import OF_SOURCE, Local, effective, local_set
+from graftery.cloning.local import Local, effective, local_set
 from graftery.cloning.localization import Localized, Wanted, localize, part_of
 from graftery.cloning.mixing import mixed
 from graftery.cloning.positions import Position, above, positions
+from graftery.cloning.seeing import Look, look
 from graftery.cloning.slicing import sliced, with_linear_end
 from graftery.cloning.stages import Stages
-from graftery.cloning.taps import last_features, outputs, run_on, tapped, value_spec
+from graftery.cloning.taps import outputs
 from graftery.data.samples import SampleSet
 from graftery.errors import Misfit
 from graftery.learning.checkpoint import Checkpoint
@@ -44,12 +45,14 @@ class Cloned:
 
     Args:
         clone: a file of kind "clone"; `graftery.cloning.attach` puts it into its target.
+        masked: what was kept of the source, with the logits of all its classes.
         recipe: what was done.
         metrics: JSON, see `graftery.cloning.judging.judge`; `positions` has the held-out loss of each place that was tried.
         history: about fifty entries a phase: phase, step and loss.
     """
 
     clone: ModuleFile
+    masked: ModuleFile
     recipe: CloneRecipe
     metrics: dict[str, Any]
     history: list[dict[str, float | int | str]] = field(default_factory=list)
@@ -109,12 +112,9 @@ def clone(
         place = Position(best["target"], best["source"])
         if recipe.joint:
             localized = run.jointly(localized, place, stages)
-        made = run.file(source, place, as_clone(*run.inserted(localized, place, local, stages)))
-        told = {
-            "position": {"target": place.target, "source": place.source},
-            "positions": scores,
-            "kept": localized.kept,
-        }
+        shown = run.look(run.views(local), [place])
+        made = run.file(source, place, as_clone(*run.inserted(localized, place, shown, stages)))
+        told = {"position": asdict(place), "positions": scores, "kept": localized.kept}
         metrics = told | judge(
             source,
             target,
@@ -124,7 +124,7 @@ def clone(
             evaluate_on=evaluate_on,
             source_evaluate_on=source_evaluate_on,
         )
-    return Cloned(made, recipe, metrics, stages.history)
+    return Cloned(made, localized.whole, recipe, metrics, stages.history)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class _Run:
         if not found.gates.roots or self.recipe.keep == 1:
             return found
         views = self.local.views(self.recipe, "localize")
-        seen = self.seen(self.source, place, views)
+        seen = self.look(views, [place]).at(place, self.source)
         wanted = Wanted.of(found.gates, self.indices, views, self.device)
         scores = joint_scores(
             found.gates,
@@ -198,10 +198,11 @@ class _Run:
         if len(places) == 1:
             return [{"target": places[0].target, "source": places[0].source, "held_out_loss": None}]
         fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
+        learned_on, judged_on = self.look(self.views(fit), places), self.look(held, places)
         found = []
         for place in places:
-            made, _ = self.inserted(localized, place, fit, stages, "search")
-            seen = self.seen(localized.file, place, held)
+            made, _ = self.inserted(localized, place, learned_on, stages, "search")
+            seen = judged_on.at(place, localized.file)
             with torch.no_grad():
                 new, _ = made(seen.z, seen.last)
                 loss = balanced(seen, new)
@@ -218,37 +219,21 @@ class _Run:
         return found
 
     def inserted(
-        self, localized: Localized, place: Position, local: Local, stages: Stages, phase: Phase = "train"
+        self, localized: Localized, place: Position, shown: Look, stages: Stages, phase: Phase = "train"
     ) -> tuple[Extension, Seen]:
         """What joins the clone to the target at a place, learned on these images."""
-        views = mixed(local.views(self.recipe, "insert"), self.recipe)
-        seen = self.seen(localized.file, place, views)
+        seen = shown.at(place, localized.file)
         _, behind = above(localized.file, place.source)
         return insert(behind, seen, self.recipe, stages, phase), seen
 
-    def seen(self, source: ModuleFile, place: Position, local: Local) -> Seen:
-        """Args: `source`, whose features at the place's layer the clone's input is to be."""
-        bare, inside = opened(self.target)
-        ((_, end),) = bare.graph.outputs.items()
-        taps = {"z": bare.graph.names[place.target], "last": last_features(bare), "old": end}
-        found = run_on(tapped(bare, taps), local.x, self.device)
-        if inside:  # its clones' classes are old ones, too
-            found["old"] = outputs(self.target, local.x, self.device)
-        lower, _ = above(source, place.source)
-        features = run_on(lower.net(), local.x, self.device)["value"]
-        sizes = value_spec(bare, bare.graph.names[place.target]).shape[1:]
-        shape = tuple(size if isinstance(size, int) else None for size in sizes)
-        y = local.y.to(self.device)
-        return Seen(found["z"], found["last"], found["old"], features, y, shape, self._said(local), local.mixed)
+    def views(self, local: Local) -> Local:
+        """What is learned on to insert a clone, of these images."""
+        return mixed(local.views(self.recipe, "insert"), self.recipe)
 
-    def _said(self, local: Local) -> Tensor | None:
-        """What the whole source says of the wanted classes, where it is asked; 0 elsewhere. [n, k]"""
-        asked = (local.y == OF_SOURCE).nonzero()[:, 0]
-        if not len(asked):
-            return None
-        said = torch.zeros(len(local.y), len(self.indices), device=self.device)
-        said[asked.to(self.device)] = outputs(self.source, local.x[asked], self.device)[:, list(self.indices)]
-        return said
+    def look(self, local: Local, places: Sequence[Position]) -> Look:
+        """What both nets make of images that clones are inserted with at these places."""
+        layers = [place.target for place in places]
+        return look(self.source, self.target, self.indices, local, layers=layers, device=self.device)
 
     def file(self, source: ModuleFile, place: Position, made: ModuleFile) -> ModuleFile:
         """The clone, with what it is of and where it goes in."""

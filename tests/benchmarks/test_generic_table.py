@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.cells import Cells
 from benchmarks.generic import goals
 from benchmarks.generic.measuring import Bench, quick
+from benchmarks.generic.nets import Store
 from benchmarks.generic.protocol import (
     CONSOLIDATED,
     CONSOLIDATED_IMAGES,
@@ -34,6 +35,8 @@ from benchmarks.generic.report import page, write
 from benchmarks.generic.tuning import KEPT, VARIANTS, tune
 from benchmarks.transplant.worlds import cifar10
 from benchmarks.transplant.worlds.cifar10 import CLASSES, Cifar10
+from graftery.module import trace
+from graftery.spec.manifest import OutputMeaning
 from graftery.spec.recipes import BankRecipe, ConsolidateRecipe
 
 COUNT = 3
@@ -113,6 +116,28 @@ def test_what_was_made_is_not_made_again(bench: Bench, monkeypatch: pytest.Monke
     monkeypatch.setattr(Images, "generic_nets", None)
     monkeypatch.setattr("benchmarks.generic.nets.consolidate_task", None)
     assert {row: bench.measure(Cell(row, 0, COUNT)) for row in rows} == before
+
+
+def test_what_is_made_of_other_files_is_made_anew(tmp_path: Path) -> None:
+    made: list[str] = []
+    store = Store(tmp_path, made.append)
+    file = trace(torch.nn.Linear(2, 2), torch.zeros(2, 2), outputs={"y": OutputMeaning(semantics="feature")})
+    first = store("adapter", lambda: ({"h": file}, {"seconds": 1}), "teacher", {"steps": 1})
+    assert first.facts == {"seconds": 1}
+    assert store("adapter", lambda: ({"h": file}, {"seconds": 2}), "teacher", {"steps": 1}).facts == first.facts
+    assert store("adapter", lambda: ({"h": file}, {"seconds": 3}), "other", {"steps": 1}).facts == {"seconds": 3}
+    assert store("adapter", lambda: ({"h": file}, {"seconds": 4}), "teacher", {"steps": 2}).facts == {"seconds": 4}
+    assert made == ["making adapter"] * 3
+
+
+def test_the_page_says_of_how_many_cells_the_precision_is_not_known(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "generic.json")
+    found = list(kept)
+    assert f"Nets of {len(found)} cells, of an earlier protocol, learned in bfloat16 or float32" in page(
+        found, kept.facts
+    )
+    told = [{**cell, "precision": "float32"} for cell in found]
+    assert "learn in float32. Seconds" in page(told, kept.facts)
 
 
 def test_tuning_goes_on_where_it_was(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

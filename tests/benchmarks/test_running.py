@@ -55,7 +55,7 @@ def _measured(kept: Cells, *, again: bool = False, broken: str = "") -> list[str
 def test_what_is_kept_is_not_measured_again(kept: Cells) -> None:
     kept.put("cell/b", {"name": "b", "figure": 7})
     assert _measured(kept) == ["a", "c"]
-    assert [cell["figure"] for cell in kept] == [7, 1, 2]
+    assert [cell["figure"] for cell in kept] == [1, 7, 2]
     assert _measured(kept) == []
     assert _measured(kept, again=True) == ["a", "b", "c"]
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from benchmarks.transplant.worlds.learning import Schedule
 from graftery.data import SampleSet
@@ -42,6 +42,8 @@ class Task:
     lower_is_better: bool = False
     beside: tuple[str, ...] = ()
     """Metrics that are shown too, as means."""
+    augment: AugmentRecipe = AugmentRecipe()  # noqa: RUF009  immutable
+    """What suits the images when few are learned from directly, and leaves the task's labels true."""
 
 
 class World(ABC):
@@ -53,7 +55,7 @@ class World(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     protocol: ClassVar[str]
-    """What is measured on what, in a sentence or two for the document."""
+    """What is measured on what, and what images without labels are, in sentences for the document."""
     dense: ClassVar[bool] = False
     """The table's task labels pixels."""
     tasks: ClassVar[tuple[Task, ...]]
@@ -61,15 +63,19 @@ class World(ABC):
     targets: ClassVar[tuple[str, ...]]
     unseen: ClassVar[frozenset[str]]
     """Targets that no recipe was ever tuned on."""
+    untuned: ClassVar[frozenset[str]] = frozenset()
+    """Targets that no recipe was tuned on here; the study from which the method came looked at their test samples while it chose."""
     generic: ClassVar[tuple[str, ...]]
     """The categories that the generic net knows; none of them is a target."""
     cuts: ClassVar[dict[str, str]]
     """Depths at which the nets are cut: name to layer path; the first one is the table's."""
+    features: ClassVar[dict[str, str]]
+    """The shape of f's features at each of them, for the document."""
 
     schedule: Schedule | None = None
     """Of the nets' training; None: the world has its own way."""
-    augment: ClassVar[AugmentRecipe] = AugmentRecipe()
-    """What suits the world's images when few are learned from directly."""
+    quick: bool = False
+    """Whether recipes are short, to see that they run."""
 
     def __init__(self, data: Path | None, scratch: Path) -> None:
         """Args: `data`, the folder with the archives; `scratch`, where decoded data may be kept."""
@@ -93,7 +99,11 @@ class World(ABC):
 
     @abstractmethod
     def unlabelled(self, category: str) -> SampleSet:
-        """Training images that do not show the category."""
+        """Training images without labels; none of them shows the category, as far as that can be."""
+
+    @abstractmethod
+    def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
+        """What a net of so many categories and these outputs learns by, as JSON: one that learned by something else is another net."""
 
     def task(self, output: str) -> Task:
         return next(task for task in self.tasks if task.output == output)

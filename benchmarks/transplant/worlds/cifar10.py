@@ -10,9 +10,10 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.transplant.digests import architecture
 from benchmarks.transplant.worlds.base import Split, Task, Trained, World
-from benchmarks.transplant.worlds.learning import Schedule, Staged, fast, fit, share_above
+from benchmarks.transplant.worlds.learning import PRECISION, Schedule, Staged, fit, share_above
+from benchmarks.writing import replacing
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -34,6 +37,7 @@ PREPROCESSING = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435,
 PER_CLASS = {"train": 4000, "validation": 1000, "test": 1000}
 EVALUATED = {"train": 1000, "validation": 500, "test": 1000}
 """Positives and as many negatives that a metric is measured on."""
+UNLABELLED = 2000
 SCHEDULE = Schedule(steps=2400, batch=128)
 GENERIC_BATCH = 64
 """Rows a step of each category of a generic net that has several."""
@@ -80,16 +84,21 @@ class Cifar10(World):
     title = "CIFAR-10, is it a c?"
     protocol = (
         "Teachers: one class against the nine others, 4000 training images of the class, as many others drawn anew each step; all nets"
-        f" with the schedule of worlds/cifar10.py ({SCHEDULE.steps} steps of {SCHEDULE.batch} images). Measured on 1000 test images of the class and"
-        " 1000 of the others, fixed. The generic net knows bird, deer, dog and horse. Cut at 48x8x8."
+        f" with the schedule of worlds/cifar10.py ({SCHEDULE.steps} steps of {SCHEDULE.batch} images; a generic net of several classes:"
+        f" {GENERIC_BATCH} of each). Measured on {EVALUATED['test']} test images of the class and {EVALUATED['test']} of the others, fixed."
+        f" Unlabelled images: {UNLABELLED} training images of the nine other classes, by their labels. f learned from these and from those that the rows label."
     )
-    tasks = (Task("is", "balanced_accuracy", beside=("accuracy", "auc")), Task("rotation", "accuracy"))
+    tasks = (
+        Task("is", "balanced_accuracy", beside=("accuracy", "auc"), augment=AUGMENT),
+        # A flip after the turn would make a quarter to the left one to the right.
+        Task("rotation", "accuracy", augment=AUGMENT.model_copy(update={"flip": False})),
+    )
     targets = ("cat", "frog", "airplane", "ship")
     unseen = frozenset({"airplane", "ship"})
     generic = ("bird", "deer", "dog", "horse")
-    augment = AUGMENT
     schedule = SCHEDULE
     cuts: ClassVar = {"middle": "stages.2", "lower": "stages.1"}
+    features: ClassVar = {"middle": "48x8x8", "lower": "32x8x8"}
 
     def teacher(self, category: str, seed: int, tasks: Sequence[str]) -> Trained:
         torch.manual_seed(1000 + 100 * seed + CLASSES.index(category))
@@ -140,7 +149,15 @@ class Cifar10(World):
     def unlabelled(self, category: str) -> SampleSet:
         x, classes = self.images_of("train")
         rows = _shuffled(classes != CLASSES.index(category), generator(0, "benchmark.unlabelled"))
-        return SampleSet(normalised(x[rows[:2000]]))
+        return SampleSet(normalised(x[rows[:UNLABELLED]]))
+
+    def learned_by(self, categories: int, tasks: Sequence[str]) -> dict[str, Any]:
+        said = {"schedule": asdict(self.schedule), "batch": self._batch(categories), "precision": PRECISION}
+        return {**said, "augment": AUGMENT.model_dump(), "net": architecture(lambda: Net(tasks))}
+
+    def _batch(self, categories: int) -> int:
+        """Rows a step of each category."""
+        return self.schedule.batch if categories == 1 else GENERIC_BATCH
 
     def _loss(
         self,
@@ -154,20 +171,18 @@ class Cifar10(World):
     ) -> Tensor:
         """Mean over tasks. What the nets share, from stage `shared` on, sees all categories in one pass."""
         x, classes = self.images_of("train")
-        size = self.schedule.batch if len(nets) == 1 else GENERIC_BATCH
+        size = self._batch(len(nets))
         drawn = []
         for category in categories:
             random = generator(seed, f"benchmark.teacher.{category}", step)
             own = classes == CLASSES.index(category)
             rows = _balanced(own, size, random)
             drawn.append((augment(normalised(x[rows]), AUGMENT, random), own[rows], random))
-        with fast():
-            return torch.stack([_task_loss(task, nets, shared, drawn) for task in tasks]).mean()
+        return torch.stack([_task_loss(task, nets, shared, drawn) for task in tasks]).mean()
 
     def _validate(self, net: Net, category: str) -> float:
         samples = self.samples(category, "validation", "is")
-        with fast():
-            logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
+        logits = torch.cat([net(chunk)["is"] for chunk in samples.x.split(250)])
         return float(((logits[:, 0] > 0).long() == samples.y).float().mean())
 
     def images_of(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -186,7 +201,7 @@ def _task_loss(
             seen = _rotated(images[positive], wanted)
         features.append(net.stages[:shared](seen))
         labels.append(wanted)
-    logits = nets[0].heads[task](nets[0].stages[shared:](torch.cat(features))).float()
+    logits = nets[0].heads[task](nets[0].stages[shared:](torch.cat(features)))
     if task == "rotation":
         return F.cross_entropy(logits, torch.cat(labels))
     return F.binary_cross_entropy_with_logits(logits[:, 0], torch.cat(labels))
@@ -225,8 +240,8 @@ def _read(data: Path | None, scratch: Path) -> dict[str, tuple[Tensor, Tensor]]:
     kept = scratch / "cifar10.npz"
     if not kept.exists():
         arrays = _decoded(data)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **arrays)
+        with replacing(kept) as part, part.open("wb") as file:  # another process may read it, or write its own
+            np.savez(file, **arrays)
     with np.load(kept) as arrays:
         x = {name: torch.from_numpy(arrays[f"{name}.x"]) for name in ("train", "test")}
         y = {name: torch.from_numpy(arrays[f"{name}.y"]) for name in ("train", "test")}

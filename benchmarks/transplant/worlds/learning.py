@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+PRECISION = "float32"
+"""In which the nets of a world learn, whatever the processor has: cells of several machines are of nets that learned alike."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -20,16 +23,6 @@ class Schedule:
     weight_decay: float = 5e-2
     checks: int = 8
     """How often the validation metric is noted along the way."""
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has units for it (AMX). Vector instructions for it alone are slower here than float32."""
-    return torch.cpu._is_amx_tile_supported()  # the public name came after torch 2.13
-
-
-def fast() -> torch.autocast:
-    """bfloat16 where that is faster, else float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_bfloat16())
 
 
 @dataclass

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from graftery.cloning import Cloned, attach
-from graftery.cloning.judging import accuracies, added
+from graftery.cloning.judging import accuracies, added, locality, logits
 from tests.support import skills
 
 
@@ -30,3 +30,20 @@ def test_what_a_clone_adds_is_counted(cloned: Cloned) -> None:
     assert found["parameters"] == own
     assert found == cloned.metrics["added"]
     assert 0 < found["flops_share"] < 1
+
+
+def test_what_the_target_says_is_read_from_the_net_that_has_the_clone(cloned: Cloned) -> None:
+    target, samples = skills.net("vgg", skills.TARGET, wide=True), skills.judged(2)
+    assert samples.y is not None
+    attached = attach(target, [cloned.clone])
+    found = accuracies(logits(target, samples.x), logits(attached, samples.x), samples.y.long())
+    assert found == {name: cloned.metrics[name] for name in found}
+
+
+def test_what_was_kept_of_the_source_comes_with_the_clone(cloned: Cloned) -> None:
+    given = skills.images("validation", skills.SOURCE)
+    assert given.y is not None
+    wanted = (0, 1)
+    both = [logits(file, given.x) for file in (skills.net(), cloned.masked)]
+    found = locality(*both, given.y.long(), wanted)
+    assert found == {name: cloned.metrics[name] for name in found}
