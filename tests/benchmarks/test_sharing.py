@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cells import Cells
 from benchmarks.compat.measuring import Bench
 from benchmarks.compat.protocol import cells
 from benchmarks.generic.nets import Store
@@ -26,61 +25,15 @@ from benchmarks.transplant.worlds.base import Trained
 from benchmarks.transplant.zoo import Zoo
 from benchmarks.writing import write_whole
 from graftery.module import ModuleFile
-from graftery.spec.recipes import CloneRecipe
 from tests.support import skills
+from tests.support.measuring import COUNT, Numbered, measured, opened
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = 12
-WORKER = """
-import os, sys, time
-from pathlib import Path
-from tests.benchmarks.test_sharing import hammered, measured, opened
-
-folder = Path(sys.argv[1])
-(folder / f"ready-{os.getpid()}").touch()
-while not (folder / "go").exists():
-    time.sleep(0.001)
-eval(sys.argv[2])
-"""
 
 
-class Numbered:
-    """A cell of these tests."""
-
-    def __init__(self, number: int) -> None:
-        self.key, self.where = f"{number}/some row", {"number": number}
-
-
-def opened(folder: Path) -> Cells:
-    return Cells(folder / "cells.json", "make it", CloneRecipe())
-
-
-def measured(kept: Cells, seconds: float = 0.0, count: int = COUNT) -> list[int]:
-    """Measure what is left; which cells this process did."""
-    done = []
-
-    def one(cell: Numbered, _tell: Any) -> dict[str, Any]:
-        done.append(cell.where["number"])
-        with (kept.path.parent / "log").open("a") as log:
-            log.write(f"{cell.where['number']}\n")
-        kept.keep("tuning", {"digits": {"trials": {str(cell.where["number"]): os.getpid()}}})
-        time.sleep(seconds)
-        return {"by": os.getpid()}
-
-    with watching() as watch:
-        watch.measure([Numbered(number) for number in range(count)], kept, one)
-    return done
-
-
-def hammered(kept: Cells) -> None:
-    """Put cells of this process's own, one after the other."""
-    for number in range(100):
-        kept.put(f"{os.getpid()}/{number}", {})
-
-
-def _workers(folder: Path, count: int, what: str) -> list[subprocess.Popen[bytes]]:
+def _workers(folder: Path, count: int, *what: str) -> list[subprocess.Popen[bytes]]:
     """Processes that do this; all begin at once."""
-    command = [sys.executable, "-c", WORKER, str(folder), what]
+    command = [sys.executable, "-m", "tests.support.measuring", str(folder), *what]
     made = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) for _ in range(count)]
     while sum((folder / f"ready-{each.pid}").exists() for each in made) < count:
         assert all(each.poll() is None for each in made)
@@ -90,7 +43,7 @@ def _workers(folder: Path, count: int, what: str) -> list[subprocess.Popen[bytes
 
 
 def test_processes_divide_the_cells_and_lose_none(tmp_path: Path) -> None:
-    workers = _workers(tmp_path, 2, "measured(opened(folder), 0.1)")
+    workers = _workers(tmp_path, 2, "cells", "0.1")
     assert [each.wait(60) for each in workers] == [0, 0]
     kept = opened(tmp_path)
     trials = kept.facts["tuning"]["digits"]["trials"]
@@ -101,13 +54,13 @@ def test_processes_divide_the_cells_and_lose_none(tmp_path: Path) -> None:
 
 
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    workers = _workers(tmp_path, 3, "hammered(opened(folder))")
-    assert [each.wait(60) for each in workers] == [0, 0, 0]
-    assert opened(tmp_path).count == 300
+    workers = _workers(tmp_path, 2, "puts", "50")
+    assert [each.wait(60) for each in workers] == [0, 0]
+    assert opened(tmp_path).count == 100
 
 
 def test_what_a_dead_process_was_at_is_free(tmp_path: Path) -> None:
-    (worker,) = _workers(tmp_path, 1, "measured(opened(folder), 600)")
+    (worker,) = _workers(tmp_path, 1, "cells", "600")
     while not opened(tmp_path).facts.get("tuning"):
         time.sleep(0.02)
     assert measured(opened(tmp_path), count=1) == []
