@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ def _look(target: ModuleFile, layers: list[str]) -> Look:
     return look(skills.raw(), target, (0, 1), _local(), layers=layers, device=CPU)
 
 
+@pytest.mark.slow
 def test_what_is_seen_at_a_position_does_not_depend_on_which_others_are_looked_at() -> None:
     target = skills.raw("vgg", skills.TARGET, wide=True)
     places = positions(target, skills.raw())
