@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.cells import Cells
-from benchmarks.writing import line, spread, write_whole
+from benchmarks.writing import line, machine_line, spread, write_whole
 from examples.compat.applications import APPLICATIONS, Application, by_case
 from examples.compat.plots import draw
 
@@ -39,14 +39,13 @@ def _method() -> str:
 
 
 def _section(of: Application, world: str, runs: Runs, facts: dict[str, Any], folder: Path) -> list[str]:
-    on, recipe = facts["machine"], runs[0]["recipe"]
+    recipe = runs[0]["recipe"]
     seeds = ", ".join(str(run["seed"]) for run in runs)
     return [
         f"## {of.title}: {world}",
         of.protocol,
-        f"Seeds {seeds}; {recipe['per_class']} images of a class for each team, {recipe['epochs']} epochs of {recipe['batch']} images a step. One"
-        f" machine with {on['cores']} cores ({on['processor']}), accelerator: {on['accelerator']}, {on['threads']} threads; Python {on['python']},"
-        f" torch {on['torch']}, Graftery {on['graftery']}.",
+        f"Seeds {seeds}; {recipe['per_class']} images of a class for each team, {recipe['epochs']} epochs of {recipe['batch']} images a step."
+        f" {machine_line(facts['machine'])}",
         _table(of, runs),
         *([of.remark(by_case(runs))] if of.remark else []),
         f"![{of.title}]({draw(of, world, runs, folder)})",
