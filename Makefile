@@ -83,7 +83,7 @@ bench-serving: venv  ## Our inference server beside five others; writes docs/res
 bench-registry: venv  ## The registry under load, beside floors and MLflow; writes docs/results/registry.* (20 minutes; resumes; ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks.registry $(ARGS)
 
-example-compat: venv  ## Three uses of compatible components; writes docs/results/compat-applications.* (DATA=FOLDER; resumes; ARGS=--quick: a minute)
+example-compat: venv  ## Uses of compatible components; writes docs/results/compat-applications.* (DATA=FOLDER; resumes; ARGS=--quick: a minute)
 	$(BIN)/python -m examples.compat $(if $(DATA),--data $(DATA)) $(ARGS)
 
 format: venv  ## Format the source
