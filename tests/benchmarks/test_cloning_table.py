@@ -46,6 +46,9 @@ from tests.support.cloning_table import RECIPE, ROW, SHORT, Stripes, benched, de
 BASELINES = [row for row in ROWS if row.kind != "clone"]
 
 
+pytestmark = pytest.mark.slow  # most of them train
+
+
 @pytest.fixture
 def dealer(tmp_path: Path) -> Dealer:
     return dealt(tmp_path / "nets")

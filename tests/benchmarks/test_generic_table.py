@@ -140,6 +140,7 @@ def test_the_page_says_of_how_many_cells_the_precision_is_not_known(tmp_path: Pa
     assert "learn in float32. Seconds" in page(told, kept.facts)
 
 
+@pytest.mark.slow
 def test_tuning_goes_on_where_it_was(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.generic.tuning.TUNING_SEEDS", (0,))
     monkeypatch.setattr("benchmarks.generic.tuning.VARIANTS", {"default": {}, "rate": {"learning_rate": 1e-2}})

@@ -42,6 +42,7 @@ def _workers(folder: Path, count: int, *what: str) -> list[subprocess.Popen[byte
     return made
 
 
+@pytest.mark.slow
 def test_processes_divide_the_cells_and_lose_none(tmp_path: Path) -> None:
     workers = _workers(tmp_path, 2, "cells", "0.1")
     assert [each.wait(60) for each in workers] == [0, 0]
@@ -53,6 +54,7 @@ def test_processes_divide_the_cells_and_lose_none(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "cells.locks").iterdir()} == set()
 
 
+@pytest.mark.slow
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     workers = _workers(tmp_path, 2, "puts", "50")
     assert [each.wait(60) for each in workers] == [0, 0]
