@@ -22,6 +22,7 @@ from benchmarks.transplant.worlds.learning import Schedule
 from graftery.cloning.local import Balanced, Local
 from graftery.learning.loop import Loop, optimise
 from graftery.learning.pace import Pace
+from graftery.nn.pieces import in_pieces
 
 CHUNK = 256
 Classifier = Callable[[Tensor], Tensor]
@@ -60,8 +61,7 @@ def learned(name: str, problem: Problem, setup: Setup) -> Made:
 
 
 def in_chunks(net: Classifier, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([net(chunk) for chunk in torch.split(x, CHUNK)])
+    return in_pieces(net, x, CHUNK)
 
 
 def _fine_tuned(problem: Problem, setup: Setup) -> Made:

@@ -36,6 +36,7 @@ from graftery import consolidate
 from graftery.data import SampleSet
 from graftery.learning.loop import Progress
 from graftery.module import ModuleFile
+from graftery.nn.pieces import in_pieces
 from graftery.spec.fit import output_of
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
 from graftery.transplant import compose, evaluate
@@ -129,8 +130,7 @@ class Bench:
             if len(self._features) >= FEATURES_KEPT:
                 self._features.clear()
             net = f.net()
-            with torch.no_grad():
-                self._features[name] = torch.cat([net(chunk) for chunk in samples.x.split(CHUNK)])
+            self._features[name] = in_pieces(net, samples.x, CHUNK)
         above = torch.nn.Sequential(*([] if h is None else [h.net()]), g.net())
         found = evaluate(above, SampleSet(self._features[name], samples.y), output_of(g.manifest))
         return round(found[METRIC], 5)

@@ -25,13 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from examples.compat.nets import from_weights
+from examples.compat.pairs import COMPATIBLE, pair
 from examples.compat.worlds import Split, World
-from graftery.compat import Member, Task, found, train
+from graftery.compat import Member
 from graftery.compat.losses import own
 from graftery.data import SampleSet
 from graftery.data.augment import augment
 from graftery.data.streams import generator
-from graftery.spec.manifest import CompatMethod
+from graftery.nn.pieces import in_pieces
 from graftery.spec.recipes import CompatRecipe
 
 NAME, TITLE = "transfer", "Transfer learning with fewer steps"
@@ -39,7 +40,6 @@ ROWS = tuple(str(step) for step in (0, 5, 10, 20, 50, 100, 200))
 SLOWER = 0.2
 SETTLED = 512
 """Images that batch norms are re-estimated on before each look."""
-COMPATIBLE: tuple[CompatMethod, ...] = ("RP", "DCC", "IIW")
 NOTHING = "from nothing"
 
 
@@ -49,9 +49,9 @@ def cells(world: World, seed: int, measured_on: Split = "test") -> Iterator[dict
     recipe = world.recipe.model_copy(update={"seed": seed})
     few, test = world.samples("train", b, share=2, seed=seed), world.samples(measured_on, b)
     slower = SLOWER * recipe.learning_rate
-    for case, net, slow in _beginnings(world, recipe):
-        for rate in (slower,) if slow else (recipe.learning_rate, slower):
-            name = case if slow or rate != slower else f"{case}, slower"
+    for case, net, learned in _beginnings(world, seed):
+        rates = {case: slower} if learned else {case: recipe.learning_rate, f"{case}, slower": slower}
+        for name, rate in rates.items():
             yield {"case": name, "reached": tuned(deepcopy(net), few, test, recipe, rate)}
 
 
@@ -93,36 +93,20 @@ def settled(net: nn.Module, x: Tensor) -> nn.Module:
     return copy.eval()
 
 
-def _beginnings(world: World, recipe: CompatRecipe) -> Iterator[tuple[str, nn.Module, bool]]:
+def _beginnings(world: World, seed: int) -> Iterator[tuple[str, nn.Module, bool]]:
     """Name, net, and whether all of it has learned before."""
-    count = len(world.classes[3:])
-    first = world.plain.build(count, recipe.seed, "examples.transfer")
-    a, b = _members(world, COMPATIBLE, recipe)
+    teams = {"a": world.classes[:7], "b": world.classes[3:]}
+    count, common = len(teams["b"]), tuple(name for name in teams["a"] if name in teams["b"])
+    first = world.plain.build(count, seed, "examples.transfer")
+    a, b = pair(world, COMPATIBLE, teams, common, seed)
     yield "compatible components", _joined(world, a, b, count), True
-    a, b = _members(world, (), recipe)
+    a, b = pair(world, (), teams, common, seed)
+    assert b.net is not None
     yield "components of no group", _joined(world, a, b, count), True
     fresh = {name: value for name, value in first.state_dict().items() if not name.startswith(f"{world.plain.cut}.")}
     yield "a's extractor, new head", from_weights(world.plain, dict(a.extractor.weights) | fresh, count), False
-    yield "b's own network", from_weights(world.plain, dict(_net(b)), count), True
+    yield "b's own network", from_weights(world.plain, dict(b.net.weights), count), True
     yield NOTHING, first, False
-
-
-def _members(world: World, methods: tuple[CompatMethod, ...], recipe: CompatRecipe) -> tuple[Member, Member]:
-    a, b = world.classes[:7], world.classes[3:]
-    common = {name: (name,) for name in a if name in b}
-    tasks = [
-        Task(name, classes, world.samples("train", classes, share, recipe.seed), world.plain)
-        for share, (name, classes) in enumerate((("a", a), ("b", b)))
-    ]
-    image, said = tasks[0].train.x[:2], world.preprocessing
-    group = found(world.plain, methods, image, common=common, preprocessing=said, seed=recipe.seed)
-    members = train(tasks, group, recipe).members
-    return members["a"], members["b"]
-
-
-def _net(member: Member) -> dict[str, Tensor]:
-    assert member.net is not None
-    return dict(member.net.weights)
 
 
 def _joined(world: World, a: Member, b: Member, logits: int) -> nn.Module:
@@ -133,9 +117,7 @@ def _joined(world: World, a: Member, b: Member, logits: int) -> nn.Module:
 
 def _right(net: nn.Module, samples: SampleSet) -> float:
     assert samples.y is not None
-    with torch.no_grad():
-        decided = torch.cat([net(chunk).argmax(1) for chunk in samples.x.split(256)])
-    return float((decided == samples.y).double().mean())
+    return float((in_pieces(net, samples.x, 256).argmax(1) == samples.y).double().mean())
 
 
 def _means(cells: list[dict[str, Any]]) -> dict[str, float]:

@@ -16,27 +16,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.writing import spread
+from examples.compat.pairs import COMPATIBLE, pair
 from examples.compat.worlds import Split, World
-from graftery.compat import Member, Task, found, train
+from graftery.compat import Member
 from graftery.compat.recombination import accuracy
 from graftery.data import SampleSet
-from graftery.spec.manifest import CompatMethod
 from graftery.spec.recipes import ADAPTER_NOISE, TransplantRecipe
 from graftery.transplant import compose, evaluate, transplant
 
 NAME, TITLE = "transplants", "A transplant within a group"
 ROWS = ("joined", "transplanted", "own network")
-COMPATIBLE: tuple[CompatMethod, ...] = ("RP", "DCC", "IIW")
 
 
 def cells(world: World, seed: int, measured_on: Split = "test") -> Iterator[dict[str, Any]]:
     """A cell for each start: accuracies by row, in `ROWS`, and the adapter's steps."""
     test = world.samples(measured_on, world.classes)
     near = {"adapter": {"noise": ADAPTER_NOISE}}
-    pair = _members(world, COMPATIBLE, seed)
-    yield {"case": "one group, from the identity", **_transplanted(pair, test, seed, {})}
-    yield {"case": "one group, near the identity", **_transplanted(pair, test, seed, near)}
-    yield {"case": "no group, near the identity", **_transplanted(_members(world, (), seed), test, seed, {})}
+    teams, common = {"first": world.classes, "second": world.classes}, world.classes[: len(world.classes) // 2]
+    alike, apart = (pair(world, methods, teams, common, seed) for methods in (COMPATIBLE, ()))
+    yield {"case": "one group, from the identity", **_transplanted(alike, test, seed, {})}
+    yield {"case": "one group, near the identity", **_transplanted(alike, test, seed, near)}
+    yield {"case": "no group, near the identity", **_transplanted(apart, test, seed, {})}
 
 
 def remark(cases: dict[str, list[dict[str, Any]]]) -> str:
@@ -45,23 +45,8 @@ def remark(cases: dict[str, list[dict[str, Any]]]) -> str:
     return f"Steps: {said}."
 
 
-def _members(world: World, methods: tuple[CompatMethod, ...], seed: int) -> tuple[Member, Member]:
-    classes = world.classes
-    recipe = world.recipe.model_copy(update={"seed": seed})
-    common = {name: (name,) for name in classes[: len(classes) // 2]}
-    tasks = [
-        Task(name, classes, world.samples("train", classes, share, seed), world.plain)
-        for share, name in enumerate(("first", "second"))
-    ]
-    image, said = tasks[0].train.x[:2], world.preprocessing
-    members = train(
-        tasks, found(world.plain, methods, image, common=common, preprocessing=said, seed=seed), recipe
-    ).members
-    return members["first"], members["second"]
-
-
-def _transplanted(pair: tuple[Member, Member], test: SampleSet, seed: int, said: dict[str, Any]) -> dict[str, Any]:
-    first, second = pair
+def _transplanted(members: tuple[Member, Member], test: SampleSet, seed: int, said: dict[str, Any]) -> dict[str, Any]:
+    first, second = members
     assert first.head is not None and second.head is not None
     recipe = TransplantRecipe.model_validate({"seed": seed, **said})
     made = transplant(first.extractor, second.head, teacher_task=first.head, recipe=recipe)
