@@ -190,7 +190,7 @@ def teacher_task_of(session: Session, category: Version, task: Version, recipe: 
 def _recipe(recipe: TransplantRecipe, parts: dict[str, Version]) -> TransplantRecipe:
     category, teacher_task, samples = parts["category"], parts.get("teacher_task"), parts.get("samples")
     nets = [facts_of(part) for part in (category, teacher_task) if part is not None]
-    return complete(
+    filled = complete(
         recipe,
         labels=samples.facts["count"] if samples is not None and samples.facts else 0,
         unlabelled="unlabelled" in parts,
@@ -201,3 +201,8 @@ def _recipe(recipe: TransplantRecipe, parts: dict[str, Version]) -> TransplantRe
         dense=output_of(manifest_of(parts["task"])).semantics == "segmentation",
         image_input=len(nets[0].input.shape) == 4,
     )
+    sizes = nets[0].input.shape[1:]
+    if "moments" in filled.sources and not recipe.sources and any(isinstance(size, str) for size in sizes):
+        # Only the worker can tell whether the sketch is of features of the inputs' size: no source is named for it.
+        return filled.model_copy(update={"sources": ()})
+    return filled

@@ -106,8 +106,8 @@ def _sum(net: Facts) -> int:
 
 
 def _images(recipe: TransplantRecipe) -> int:
-    """That are optimised at a time."""
-    if "inversion" not in recipe.sources:
+    """That are optimised at a time; where sources are left open, as if they were."""
+    if recipe.sources and "inversion" not in recipe.sources:
         return 0
     return max(recipe.inversion.images, recipe.inversion.round_images if recipe.inversion.rounds else 0)
 

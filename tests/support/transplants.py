@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from graftery.data.streams import generator
 from graftery.module import ModuleFile, trace
 from graftery.spec.manifest import OutputMeaning, Preprocessing, Semantics
+from graftery.transplant import sketch
 
 PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,), colour_order="grey")
 
@@ -128,6 +129,14 @@ def vector_files() -> tuple[ModuleFile, ModuleFile, ModuleFile]:
 
 
 @cache
+def sketched_files() -> tuple[ModuleFile, ModuleFile, ModuleFile]:
+    """f, gS and gT of free sizes; f's file has a sketch of features [4, 4, 4], of images of 8 by 8."""
+    net, x = image_category(), torch.randn(40, 1, 8, 8)
+    f = category_file(net, x[:2], sketch=sketch(category_file(net, x[:2]), x))
+    heads = (nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 1)) for _ in range(2))
+    return f, *(task_file(head, torch.rand(2, 4, 4, 4)) for head in heads)  # type: ignore[return-value]
+
+
 def strided_files(scale: float = 4.0) -> tuple[ModuleFile, ModuleFile, ModuleFile]:
     """f for images [N, 1, H, W] at stride 2, its gT whose masks are as large as the images, and a gS of another stride."""
     features = torch.rand(2, 4, 4, 4)

@@ -12,9 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from app.deps import Service
+from graftery.data import SampleSet
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.memory import FIXED_BYTES
 from graftery.spec.recipes import TransplantRecipe
+from graftery.transplant import transplant
 from registry import catalogue
 from tests.support import files, transplants
 from tests.support.http import code_of, push, push_parts, push_samples, push_teacher
@@ -185,6 +187,28 @@ def test_sets_of_several_sizes(client: TestClient) -> None:
     response = client.post("/v1/transplants", json={**asked, "evaluate_on": "large"})
     assert (response.status_code, code_of(response)) == (422, "samples_invalid")
     assert "samples [1, 8, 8], evaluate_on [1, 9, 9]" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("side", [8, 6])
+def test_a_sketch_of_free_sizes_is_the_workers_to_take_or_leave_unless_it_is_named(
+    client: TestClient, side: int
+) -> None:
+    """The file tells the size of the sketch's features, not of the images that they are of: the job asks f."""
+    f, gs, gt = transplants.sketched_files()
+    for name, file in (("dog", f), ("is-it", gs), ("own", gt)):
+        push(client, name, files.file_bytes(file))
+    push_samples(client, "images", files.samples(8, False, side))
+    asked = {**ASKED, "teacher_task": "own", "unlabelled": "images"}
+    named = client.post("/v1/transplants", json={**asked, "recipe": {"sources": ["unlabelled", "moments"]}}).json()
+    assert named["recipe"]["sources"] == ["unlabelled", "moments"]
+    response = client.post("/v1/transplants", json={**asked, "name": "open", "recipe": {"steps": 2, "batch": 8}})
+    assert response.status_code == 202, response.text
+    recipe = TransplantRecipe.model_validate(response.json()["recipe"])
+    assert recipe.sources == () and recipe.objectives
+    recipe = recipe.model_copy(update={"inversion": recipe.inversion.model_copy(update={"steps": 2, "images": 8})})
+    images = SampleSet(torch.randn(8, 1, side, side))
+    done = transplant(f, gs, teacher_task=gt, recipe=recipe, unlabelled=images)
+    assert done.recipe.sources == ("unlabelled", "inversion", *(("moments",) if side == 8 else ()))
 
 
 @pytest.mark.parametrize("role", ["samples", "evaluate_on"])

@@ -194,20 +194,17 @@ def test_a_sketch_stands_in_for_images() -> None:
 
 def test_a_sketch_of_features_of_another_size_is_left_out_or_refused_by_name() -> None:
     """Sizes are free, and the images are not of the size that the owner's were."""
-    net, x = t.image_category(), torch.randn(40, 1, 8, 8)
-    sketched = t.category_file(net, x[:2], sketch=sketch(t.category_file(net, x[:2]), x))
-    heads = (nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 1)) for _ in range(2))
-    files = sketched, *(t.task_file(head, torch.rand(2, 4, 4, 4)) for head in heads)
+    files = t.sketched_files()
     plain = SHORT.model_copy(update={"sources": ()})
     for shape in ((1, 8, 8), (1, 6, 6)):
         images = SampleSet(torch.randn(8, *shape))
-        sources = _run(files, plain, unlabelled=images).recipe.sources  # type: ignore[arg-type]
+        sources = _run(files, plain, unlabelled=images).recipe.sources
         assert sources == (
             ("unlabelled", "inversion", "moments") if shape == (1, 8, 8) else ("unlabelled", "inversion")
         )
     named = SHORT.model_copy(update={"sources": ("unlabelled", "moments")})
     with pytest.raises(RecipeRefused, match=r"features \[4, 4, 4\], inputs of \[1, 6, 6\] give \[4, 3, 3\]") as caught:
-        _run(files, named, unlabelled=images)  # type: ignore[arg-type]
+        _run(files, named, unlabelled=images)
     assert "without moments" in str(caught.value.hint)
 
 
