@@ -23,6 +23,8 @@ GrafteryError
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -56,6 +58,29 @@ class GrafteryError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for a sentence that quotes it; its type where it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the device is what an error is about: torch's on a GPU (known by its name: this file runs without torch) or on a CPU."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
+
+
+@contextmanager
+def refusing(refusal: Callable[[str], GrafteryError], *kinds: type[Exception]) -> Iterator[None]:
+    """Turn what torch raises about a net and what goes into it into a refusal; a lack of memory stays what it is.
+
+    Args:
+        refusal: makes it of the first line of what was raised.
+        kinds: of errors; RuntimeError, if none is named.
+    """
+    wanted = kinds if kinds else (RuntimeError,)
+    try:
+        yield
+    except wanted as error:
+        if lacks_memory(error):
+            raise
+        raise refusal(first_line(error)) from error
 
 
 def _rebuild(

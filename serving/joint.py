@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from graftery.errors import InferenceRefused, Unavailable, first_line
+from graftery.errors import InferenceRefused, Unavailable, first_line, lacks_memory
 from serving.asking import Question
 from serving.branches import Branch, Model
 from serving.pace import worthwhile
@@ -235,8 +235,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _explained(error: Exception, jobs: Sequence[Job]) -> Exception:
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if lacks_memory(error):
         return Unavailable("the device has too little memory for this request", hint="send a smaller batch")
     model, x = jobs[0].model, jobs[0].question.x
     if len(jobs) == 1 and -1 in model.input.shape[1:]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import structlog
 
-from graftery.errors import GrafteryError
+from graftery.errors import GrafteryError, lacks_memory
 from registry.lifeline import tie
 from registry.logs import configure
 from registry.settings import Settings
@@ -104,8 +104,7 @@ def _run(runner: Runner, order: Order, reporter: Reporter) -> Done | Failed:
         return Failed(code=error.code, message=str(error))
     except Exception as error:
         log.exception("job_failed")
-        # torch.OutOfMemoryError is known by its name: this file runs without torch.
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if lacks_memory(error):
             return Failed(code="out_of_memory", message=_readable(error))
         return Failed(code="job_failed", message=_readable(error))
 

@@ -15,7 +15,7 @@ from graftery.compat.members import written
 from graftery.compat.recombination import chance_of
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, check_apart, check_common, check_shared
-from graftery.errors import Misfit, RecipeRefused, SamplesRefused, first_line
+from graftery.errors import Misfit, RecipeRefused, SamplesRefused, refusing
 from graftery.module.meaning import COMMON, ROTATION
 from graftery.spec.groups import above
 from graftery.spec.recipes import CompatRecipe
@@ -151,13 +151,10 @@ def begun(task: Task, group: Group, recipe: CompatRecipe) -> Begun:
 
 def _features(task: Task, split: Split) -> tuple[int, ...]:
     """The shape of one image's features; the logits are looked at, too."""
-    try:
-        with torch.no_grad():
-            features = split.extractor(task.train.x[:1].float())
-            logits = split.head(features) if task.labelled else None
-    except RuntimeError as error:
-        shape = list(task.train.x.shape[1:])
-        raise Misfit(f"the net of {task.name} does not take images {shape}: {first_line(error)}") from error
+    says = f"the net of {task.name} does not take images {list(task.train.x.shape[1:])}"
+    with torch.no_grad(), refusing(lambda why: Misfit(f"{says}: {why}")):
+        features = split.extractor(task.train.x[:1].float())
+        logits = split.head(features) if task.labelled else None
     if logits is not None and tuple(logits.shape) != (1, task.outputs):
         raise Misfit(
             f"the net of {task.name} gives {list(logits.shape[1:])} logits, {task.outputs} were asked for",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat.splitting import Split
+from graftery.errors import lacks_memory
 
 MAPS = 4
 """Dimensions of maps [N, C, H, W]: only they can lie channels-last."""
@@ -38,7 +39,9 @@ def laid_out(
                 features = net.extractor(placed(images[:2].float(), device, torch.channels_last))
                 for head in (net.head, *shared.values()):
                     head(features)
-    except RuntimeError:
+    except RuntimeError as error:
+        if lacks_memory(error):
+            raise
         _lie(every, torch.contiguous_format)
         return torch.contiguous_format
     return torch.channels_last

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graftery.data import SampleSet
-from graftery.errors import Misfit, SamplesRefused, first_line
+from graftery.errors import Misfit, SamplesRefused, refusing
 from graftery.module import ModuleFile
 from graftery.nn.pieces import in_pieces
 from graftery.nn.statistics import reestimated
@@ -190,13 +190,9 @@ def through(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         SamplesRefused: `samples_invalid`; inputs of a shape that the net does not take.
     """
     rows = max(1, min(CHUNK, CHUNK_VALUES // x[0].numel()))
-    try:
+    # A size that is free in the input may be one that another layer does not take.
+    with refusing(lambda why: SamplesRefused(f"the net does not take inputs {list(x.shape[1:])}: {why}")):
         return in_pieces(net, x.float(), rows)
-    except RuntimeError as error:
-        # A size that is free in the input may be one that another layer does not take. A lack of memory stays what it is.
-        if "memory" in str(error):
-            raise
-        raise SamplesRefused(f"the net does not take inputs {list(x.shape[1:])}: {first_line(error)}") from error
 
 
 def class_ids(samples: SampleSet) -> Tensor:

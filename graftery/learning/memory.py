@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-from graftery.errors import TrainingFailed
+from graftery.errors import TrainingFailed, lacks_memory
 
 
 @contextmanager
@@ -19,5 +17,7 @@ def within_memory(hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise TrainingFailed("the device ran out of memory", code="out_of_memory", hint=hint) from error

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-from graftery.errors import ModuleFileError, ShapesRefused, WeightsRefused, first_line
+from graftery.errors import ModuleFileError, ShapesRefused, WeightsRefused, refusing
 from graftery.module.check import CLONE_OLD, shape_text
 from graftery.module.derivatives import Derivatives, close, derivatives, seeded
 from graftery.module.file import ModuleFile
@@ -166,15 +165,10 @@ def _outputs(file: ModuleFile, x: Tensor) -> dict[str, Tensor]:
         return outputs_at(file, x)
 
 
-@contextmanager
-def _refusing(what: str, code: str) -> Iterator[None]:
-    """Turn what an operator raises into a refusal; a lack of memory stays what it is."""
-    try:
-        yield
-    except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as error:
-        if "allocate memory" in str(error):
-            raise
-        raise ModuleFileError(f"{what}: {first_line(error)}", code=code) from None
+def _refusing(what: str, code: str) -> AbstractContextManager[None]:
+    """Turn what an operator raises into a refusal."""
+    kinds = RuntimeError, IndexError, ValueError, TypeError, NotImplementedError
+    return refusing(lambda why: ModuleFileError(f"{what}: {why}", code=code), *kinds)
 
 
 def _distance(found: Tensor, wanted: Tensor) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from graftery.data.placing import onto
 from graftery.data.streams import generator
-from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.errors import RecipeRefused, SamplesRefused, lacks_memory
 from graftery.spec.recipes import CROP_SHARE, SKETCH_ELEMENTS, TransplantRecipe
 
 CROPS = "sketch.crops"
@@ -62,7 +62,9 @@ def shape_of(net: Callable[[Tensor], Tensor], maps: Tensor) -> tuple[int, ...] |
     try:
         with torch.no_grad():
             return tuple(net(maps).shape)
-    except RuntimeError:
+    except RuntimeError as error:
+        if lacks_memory(error):
+            raise
         return None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.data.samples import SampleSet
-from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused
+from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused, refusing
 from graftery.module import ModuleFile
 from graftery.module.samples import label_facts
 from graftery.module.shapes import output_shapes
@@ -258,14 +258,10 @@ def _taken(net: nn.Module, x: Tensor, name: str, who: str) -> Tensor:
     Raises:
         SamplesRefused: `samples_invalid`; it does not take them.
     """
-    try:
-        with torch.no_grad():
-            output: Tensor = net(x)
-    except RuntimeError as error:
-        raise SamplesRefused(
-            f"{name} have inputs of {list(x.shape[1:])}; {who} does not take them",
-            hint="resize them, or give unlabelled inputs of their size to learn from",
-        ) from error
+    hint = "resize them, or give unlabelled inputs of their size to learn from"
+    says = f"{name} have inputs of {list(x.shape[1:])}; {who} does not take them"
+    with torch.no_grad(), refusing(lambda _: SamplesRefused(says, hint=hint)):
+        output: Tensor = net(x)
     return output
 
 

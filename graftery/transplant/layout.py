@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graftery.errors import lacks_memory
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.nets import Nets
 
@@ -34,7 +35,9 @@ def laid_out(nets: Nets, adapter: nn.Module, inputs: Tensor) -> Tensor:
     _lie(nets, torch.channels_last)
     try:
         _run(nets, adapter, inputs)
-    except RuntimeError:
+    except RuntimeError as error:
+        if lacks_memory(error):
+            raise
         _lie(nets, torch.contiguous_format)
         return features
     return nets.features(inputs)

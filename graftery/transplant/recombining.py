@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from graftery.data.samples import SampleSet
-from graftery.errors import SamplesRefused, first_line
+from graftery.errors import SamplesRefused, refusing
 from graftery.module import ModuleFile
 from graftery.spec.fit import output_of
 from graftery.spec.groups import normalised
@@ -54,7 +53,8 @@ def recombination(
         "own": None if own is None else compose(own, None, task),
     }
     rows = max(1, min(BATCH, BATCH_VALUES // samples.x[0].numel()))
-    with _taking_samples():
+    # A size that is free in f's input may be one that another layer does not take.
+    with refusing(lambda why: SamplesRefused(f"the network does not take these samples: {why}")):
         found = judge(nets, samples, meaning, seed=seed, pair=("recombined", "own"), batch=rows)
     chance = share = None
     if meaning.semantics == "classification" and samples.y is not None:
@@ -62,17 +62,6 @@ def recombination(
         if own is not None:
             share = normalised(found["recombined"]["accuracy"], found["own"]["accuracy"], chance, len(samples))
     return {**found, "chance": chance, "normalised": share}
-
-
-@contextmanager
-def _taking_samples() -> Iterator[None]:
-    """A size that is free in f's input may be one that another layer does not take. A lack of memory stays what it is."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "allocate memory" in str(error):
-            raise
-        raise SamplesRefused(f"the network does not take these samples: {first_line(error)}") from None
 
 
 def answer(request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def _maybe_raise(script: dict[str, Any]) -> None:
             raise GrafteryError("the last finite loss was 0.5, at step 7", code="diverged")
         case "memory":
             raise MemoryError("no more")
+        case "allocator":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes")
         case "bug":
             raise ValueError("this is a bug")
         case "exit":

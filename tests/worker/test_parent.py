@@ -47,6 +47,7 @@ def test_an_idle_child_is_let_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     [
         ("diverged", "diverged", "the last finite loss was 0.5"),
         ("memory", "out_of_memory", "MemoryError: no more"),
+        ("allocator", "out_of_memory", "can't allocate memory"),
         ("bug", "job_failed", "ValueError: this is a bug"),
     ],
 )

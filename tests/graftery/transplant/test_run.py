@@ -323,8 +323,11 @@ def test_modules_that_do_not_fit_are_refused() -> None:
         transplant(images[0], images[1], teacher_task=vectors[2])
 
 
-def test_memory_that_runs_out_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_that_runs_out_has_its_own_code(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     def full(*_: object) -> None:
+        if device == "cpu":
+            torch.empty(2**50, dtype=torch.uint8)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Loop, "tell", full)
