@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         0.3, gt=0, description="How often a worker looks at the jobs table; 2-5 with a broker is enough"
     )
     checkpoint_s: float = Field(3.0, gt=0, description="How often a running transplant keeps its adapter")
+    inversions_bytes: int = Field(
+        GIB, ge=0, description="Images of inversions that a worker keeps under home for later transplants; 0: none"
+    )
     max_crashes: int = Field(
         3, ge=1, description="Deaths in a row, without a new checkpoint between them, that fail a job"
     )

@@ -50,6 +50,8 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         threads=bench.settings.threads,
         checkpoint_s=bench.settings.checkpoint_s,
         limits=bench.settings.limits,
+        inversions=str(bench.settings.home / "inversions") if bench.settings.inversions_bytes else None,
+        inversions_bytes=bench.settings.inversions_bytes,
         sharing=sharing(bench, {digests[role] for role in _SHARED if role in digests}, claim.request.get("generic")),
     )
 

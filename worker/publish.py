@@ -49,7 +49,7 @@ def publish(database: Database, store: Store, claim: jobs.Claim, made: Mapping[s
         network = _publish_network(session, claim, made, network_bytes, {**pinned, "adapter": adapter})
         certificate = certified.keep(session, claim, network)
         result = {"network": network.ref, "adapter": adapter.ref, "metrics": made["metrics"], "labels": made["labels"]}
-        result["certificate"] = certificate
+        result |= {"certificate": certificate, "inversion_kept": made.get("inversion_kept")}
         if cell is not None:
             result["generic"] = generics.settle(session, claim.id, cell, network)
         if not jobs.finish(session, claim.id, claim.attempt, {**result, "seconds": round(seconds, 2)}):

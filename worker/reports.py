@@ -58,6 +58,8 @@ class Order(Line):
     checkpoint_s: float
     limits: Limits
     sharing: Sharing = Sharing()
+    inversions: str | None = Field(None, description="A folder of images that earlier jobs made; None: none are kept")
+    inversions_bytes: int = 0
 
 
 class Ready(Line):

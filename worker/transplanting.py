@@ -11,7 +11,7 @@ import torch
 from graftery.module import verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
-from graftery.transplant import Checkpoint, Transplant, transplant
+from graftery.transplant import Checkpoint, InversionCache, Transplant, transplant
 from worker import files
 from worker.certifying import Certifier
 from worker.child import Reporter
@@ -23,6 +23,7 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     """Learn the adapter that the order asks for; the result is what `worker.publish` makes rows of."""
     device = use(order.device, order.threads)
     certifier = Certifier(order, device, reporter)
+    cache = None if order.inversions is None else InversionCache(order.inversions, order.inversions_bytes)
     try:
         certifier.before()
         made = transplant(
@@ -38,8 +39,11 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             checkpoint=lambda state: reporter.keep(state, order.scratch),
             checkpoint_s=order.checkpoint_s,
             resume=Checkpoint.load(order.resume) if order.resume is not None else None,
+            inversions=cache,
         )
         result = _result(made, Path(order.scratch) / "adapter.safetensors", order)
+        if "inversion" in made.recipe.sources:
+            result["inversion_kept"] = cache is not None and cache.taken > 0
         own = {"category": order.files["category"], "task": order.files["task"], "adapter": result["adapter"]}
         return {**result, "certified": certifier.after({role: FileOf(path=path) for role, path in own.items()})}
     finally:

@@ -143,11 +143,16 @@ def _costs(cells: list[Cell], older: frozenset[str]) -> list[str]:
     if not cells:
         return []
     ratios = [c["ratio"] for c in cells]
-    beside = [(c["transplant_seconds"] - c["inversion_seconds"]) / c["teacher_seconds"] for c in cells]
+    kept = [c["kept_seconds"] / c["teacher_seconds"] for c in cells if "kept_seconds" in c]
     text = (
         "The default with 0 labels, with tracing, measured in turns with a fortieth of its teacher's training: its seconds are"
         f" **{statistics.median(ratios):.3f}** of the teacher's (median of {len(cells)} turns, {min(ratios):.3f} to"
-        f" {max(ratios):.3f}); {statistics.median(beside):.3f} where the inversion's images are there already."
+        f" {max(ratios):.3f})"
+        + (
+            f"; {statistics.median(kept):.3f} where the inversion's images were kept by an earlier one."
+            if kept
+            else "."
+        )
     )
     return ["## Cost", marked(text, cells, older)]
 

@@ -22,7 +22,6 @@ from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import WATCHED_IMAGES, Source, TransplantRecipe
 from graftery.transplant.bank import Bank
 from graftery.transplant.crops import from_crops
-from graftery.transplant.given import SKETCH
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.matched import matched_features
@@ -96,14 +95,14 @@ class Place:
         """Images of an inversion, on the CPU."""
         start = self.noise(self.recipe.inversion.images, "inversion").to(device)
         example = self.nets.features(start[:2])
-        dense, sketched = self.cell.given.meaning.semantics == "segmentation", self.cell.category.extras
+        semantics = self.cell.given.meaning.semantics
         invert = Inversion(
             op_graph(self.nets.category, start[:2]),
             op_graph(self.target, example),
-            self.cell.given.meaning.semantics,
+            semantics,
             self.noise.preprocessing,
             self.recipe,
-            Guidance.of(sketched, example) if dense and SKETCH in sketched else None,
+            Guidance.of_category(self.cell.category.extras, example, semantics),
         )
         return invert(start, loop).cpu()
 

@@ -3,6 +3,7 @@
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Progress
 from graftery.transplant.evaluation import evaluate
+from graftery.transplant.inverted import InversionCache
 from graftery.transplant.moments import sketch
 from graftery.transplant.nets import compose
 from graftery.transplant.precheck import Neighbour, Precheck, precheck
@@ -10,6 +11,7 @@ from graftery.transplant.run import Transplant, transplant
 
 __all__ = [
     "Checkpoint",
+    "InversionCache",
     "Neighbour",
     "Precheck",
     "Progress",

@@ -224,16 +224,25 @@ class Given:
         preprocessing = self.category.manifest.preprocessing
         stated = "" if preprocessing is None else preprocessing.model_dump_json()
         digest.update(f"{list(self.input_shape())} {self.meaning.semantics} {stated}".encode())
-        for name in sorted(name for name in self.category.extras if name.startswith("sketch.")):
-            sketched = self.category.extras[name]
-            digest.update(f"{name} {sketched.dtype} {list(sketched.shape)}".encode())
-            digest.update(_bytes(sketched))
+        self._add_sketch(digest)
         for parent in self.parents:
             digest.update(f"{parent.role} {parent.digest}".encode())
         for samples in (self.samples, self.unlabelled):
             for tensor in (None, None) if samples is None else (samples.x, samples.y):
                 digest.update(b"none" if tensor is None else _bytes(tensor))
         return digest.hexdigest()
+
+    def sketch_digest(self) -> str:
+        """sha256 of f's sketch; of nothing where it has none."""
+        digest = hashlib.sha256()
+        self._add_sketch(digest)
+        return digest.hexdigest()
+
+    def _add_sketch(self, digest: hashlib._Hash) -> None:
+        for name in sorted(name for name in self.category.extras if name.startswith("sketch.")):
+            sketched = self.category.extras[name]
+            digest.update(f"{name} {sketched.dtype} {list(sketched.shape)}".encode())
+            digest.update(_bytes(sketched))
 
 
 def _bytes(tensor: Tensor) -> bytes:

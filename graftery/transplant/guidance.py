@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import GUIDE_DIRECTIONS, GUIDE_DIRECTIONS_WEIGHT, GUIDE_FLOOR
 from graftery.transplant.moments import as_channels
 
@@ -34,10 +35,15 @@ class Guidance:
     deviations: Tensor
 
     @classmethod
+    def of_category(cls, sketched: Mapping[str, Tensor], features: Tensor, semantics: Semantics) -> Guidance | None:
+        """From what f's file carries beside f: only for dense outputs, which depend on where things are."""
+        return cls.of(sketched, features) if semantics == "segmentation" else None
+
+    @classmethod
     def of(cls, tensors: Mapping[str, Tensor], features: Tensor) -> Guidance | None:
-        """From a sketch; None where it is of features of another size than these [n, ...]."""
-        mean = tensors["sketch.mean"]
-        if mean.shape != features.shape[1:]:
+        """From a sketch; None where there is none, or it is of features of another size than these [n, ...]."""
+        mean = tensors.get("sketch.mean")
+        if mean is None or mean.shape != features.shape[1:]:
             return None
         scaled = tensors["sketch.directions"]
         variance = scaled.square().sum(0) + as_channels(tensors["sketch.residual"], mean).square()

@@ -28,7 +28,8 @@ class Rounds:
     """An inversion, and rounds after it.
 
     Args:
-        inversion: of the first images.
+        inversion: of the rounds' images.
+        first: makes the first images of a start, or has them.
         task: gS.
         rival: a student at its start, as a recipe says.
         learn: trains a student in place on images, under a recipe without a watch.
@@ -36,6 +37,7 @@ class Rounds:
     """
 
     inversion: Inversion
+    first: Callable[[Tensor, Loop], Tensor]
     task: nn.Module
     rival: Callable[[TransplantRecipe], nn.Module]
     learn: Callable[[TransplantRecipe, nn.Module, Tensor, Loop], None]
@@ -48,7 +50,7 @@ class Rounds:
         where the checkpoint is of what comes after the rounds.
         """
         known = hooks.resume.tensors.get("images") if hooks.resume is not None else None
-        images = self.inversion(start, hooks.phase_of("inversion", {})) if known is None else known.to(start.device)
+        images = self.first(start, hooks.phase_of("inversion", {})) if known is None else known.to(start.device)
         rival, recipe = None, self.recipe.inversion
         while (made := (len(images) - len(start)) // recipe.round_images) < recipe.rounds:
             rival = self._taught(rival or self.rival(self._plain), images, hooks)

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.cells import Cells
 from benchmarks.transplant import __main__ as main_module
@@ -185,7 +187,7 @@ def test_students_of_an_inversions_rounds_are_no_part_of_the_training(
 
 def test_the_first_steps_of_a_process_are_no_part_of_a_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = cifar10.Cifar10(None, tmp_path)
-    seconds = iter((30.0, 3.0))
+    seconds = iter((30.0, 3.0, 30.0, 3.0))
     trained: list[int] = []
 
     def teacher(*_: Any) -> SimpleNamespace:
@@ -193,10 +195,15 @@ def test_the_first_steps_of_a_process_are_no_part_of_a_cost(tmp_path: Path, monk
         return SimpleNamespace(seconds=next(seconds))
 
     monkeypatch.setattr(world, "teacher", teacher)
-    monkeypatch.setattr(costs, "transplant", lambda *_, **__: None)
+    learn = Mock(side_effect=lambda *_, inversions, **__: inversions.images("a", lambda: torch.zeros(2)))
+    monkeypatch.setattr(costs, "transplant", learn)
     bench = Bench(world, "cat", 0, None, None, None, world.tasks[0])  # type: ignore[arg-type]
     assert costs.cost(bench, TransplantRecipe())["teacher_seconds"] == 120
     assert trained == [60, 60] and world.schedule.steps == 2400
+    assert learn.call_count == 2, "one that makes the images of its inversion, one that finds them"
+    learn.side_effect = None
+    with pytest.raises(RuntimeError, match="made again"):
+        costs.cost(bench, TransplantRecipe())
 
 
 @pytest.mark.parametrize("made", [cifar10.Net, camvid.Net])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from itertools import dropwhile
@@ -101,6 +102,7 @@ INVERTING = {"steps": 20, "batch": 16, "inversion": {"steps": 600, "images": 16}
 
 def test_a_worker_that_is_killed_in_the_inversion_goes_on_in_it(service: Service, client: Client) -> None:
     whole = client.wait(client.transplant("new", "shared-is", name="inverted", recipe=INVERTING))
+    shutil.rmtree(service.home / "inversions")  # or the images of that one would be taken
     job = client.transplant("new", "shared-is", name="killed-inverting", recipe=INVERTING)
     kept = next(event.data["step"] for event in client.watch(job) if event.type == "checkpoint")
     _worker(service).kill()
@@ -112,6 +114,7 @@ def test_a_worker_that_is_killed_in_the_inversion_goes_on_in_it(service: Service
     assert client.inspect("killed-inverting-adapter").digest == client.inspect("inverted-adapter").digest
     assert whole.result is not None and job.result is not None
     assert job.result["certificate"]["different"] == []
+    assert not job.result["inversion_kept"]
     replayed = client.certificate(whole.result["network"]).replays
     assert [replay.job for replay in replayed].count(job.id) == 1, "all attempts together certify once"
 

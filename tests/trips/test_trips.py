@@ -136,9 +136,12 @@ def test_members_of_a_group_join_with_no_job_and_answer(client: Client, tmp_path
     assert float((answer.argmax(1) == seen.y.numpy()).mean()) == made.metrics["recombined"]["accuracy"]
 
 
-def test_what_was_served_before_answers_the_same_bits(populated: Client, images: Tensor) -> None:
+def test_what_was_served_before_answers_the_same_bits(populated: Client, transplanted: JobOut, images: Tensor) -> None:
     before = populated.infer("old-in-shared", images.numpy())
-    populated.wait(populated.transplant("new", "shared-is", name="again", recipe=QUICK))
+    again = populated.wait(populated.transplant("new", "shared-is", name="again", recipe=QUICK))
+    assert again.result is not None and again.result["inversion_kept"], "the images of the first one were taken"
+    adapters = {populated.inspect(f"{name}-adapter").digest for name in ("again", "new-in-shared")}
+    assert len(adapters) == 1
     assert np.array_equal(populated.infer("old-in-shared", images.numpy()), before)
 
 

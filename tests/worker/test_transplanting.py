@@ -60,6 +60,17 @@ def test_it_makes_a_module_file_with_its_facts(order: Order) -> None:
     assert any(isinstance(report, Saved) and report.step > 0 for report in reports)
 
 
+def test_images_of_an_inversion_are_kept_for_the_next_job(order: Order, tmp_path: Path) -> None:
+    for name, file in zip(order.files, image_files(), strict=True):
+        file.save(tmp_path / name)
+    recipe = {"sources": ["inversion"], "steps": 2, "batch": 8, "inversion": {"images": 8, "steps": 3}}
+    kept = {"inversions": str(tmp_path / "inversions"), "inversions_bytes": 2**20}
+    orders = [order.model_copy(update={"recipe": recipe, **more}) for more in ({}, kept, kept)]
+    results = [run(each, Reporter(io.BytesIO())) for each in orders]
+    assert [result["inversion_kept"] for result in results] == [False, False, True]
+    assert len({result["facts"]["content_digest"] for result in results}) == 1
+
+
 def test_its_adapter_makes_masks_of_the_teachers_size(order: Order, tmp_path: Path) -> None:
     """f and gS of different strides, as a job has them: files in, and a file that was verified out."""
     names, modules = ("category", "task", "teacher_task"), strided_files()

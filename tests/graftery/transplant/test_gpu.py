@@ -15,7 +15,7 @@ from graftery.transplant import Checkpoint, Transplant, transplant
 from graftery.transplant.bank import Bank
 from graftery.transplant.given import Given
 from graftery.transplant.nets import Nets, differentiable_twice
-from graftery.transplant.run import _Run
+from graftery.transplant.stages import Run
 from graftery.transplant.training import step_losses
 from tests.support import transplants as t
 
@@ -69,7 +69,7 @@ def test_no_step_waits_for_the_device(source: str, rows: int, _no_waiting: None)
     f, task, teacher = t.image_files()
     given = Given(f, task, teacher, samples=_samples(), unlabelled=SampleSet(_samples().x))
     recipe = SHORT.model_copy(update={"sources": (source,), "bank": SHORT.bank.model_copy(update={"rows": rows})})
-    run = _Run.of(given, recipe, torch.device("cuda"))
+    run = Run.of(given, recipe, torch.device("cuda"))
     nets: Nets = run.nets
     adapter = run._adapter(run.recipe)
     with differentiable_twice():
