@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from graftery.errors import GrafteryError, StoreError, Unavailable
 from registry import catalogue, jobs
 from registry.models import Version
+from registry.settings import Settings
 from worker.bench import Bench
 from worker.certificates import sharing
 from worker.lease import Lease
-from worker.reports import Order
+from worker.reports import KeptIn, Order
 
 # Modules that a job leaves as they are: the networks that share one with them are certified.
 _SHARED = ("category", "task", "target.category", "target.adapter", "target.task")
@@ -50,10 +51,16 @@ def prepare(bench: Bench, claim: jobs.Claim, scratch: Path) -> Order:
         threads=bench.settings.threads,
         checkpoint_s=bench.settings.checkpoint_s,
         limits=bench.settings.limits,
-        inversions=str(bench.settings.home / "inversions") if bench.settings.inversions_bytes else None,
-        inversions_bytes=bench.settings.inversions_bytes,
+        inversions=_inversions(bench.settings),
         sharing=sharing(bench, {digests[role] for role in _SHARED if role in digests}, claim.request.get("generic")),
     )
+
+
+def _inversions(settings: Settings) -> KeptIn | None:
+    if not settings.inversions_bytes:
+        return None
+    folder = str(settings.home / "inversions")
+    return KeptIn(folder=folder, most_bytes=settings.inversions_bytes, free_bytes=settings.free_bytes)
 
 
 def _needed(session: Session, claim: jobs.Claim) -> Iterator[tuple[str, Version]]:

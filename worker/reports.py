@@ -43,6 +43,14 @@ class Sharing(Line):
     left_out: int = 0
 
 
+class KeptIn(Line):
+    """A folder of what earlier jobs made; at most so many bytes of it, and so many left free on the disk."""
+
+    folder: str
+    most_bytes: int
+    free_bytes: int
+
+
 class Order(Line):
     """Run this job: everything the child needs, as local files and plain values."""
 
@@ -58,8 +66,7 @@ class Order(Line):
     checkpoint_s: float
     limits: Limits
     sharing: Sharing = Sharing()
-    inversions: str | None = Field(None, description="A folder of images that earlier jobs made; None: none are kept")
-    inversions_bytes: int = 0
+    inversions: KeptIn | None = Field(None, description="Images that earlier jobs made; None: none are kept")
 
 
 class Ready(Line):

@@ -23,7 +23,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     """Learn the adapter that the order asks for; the result is what `worker.publish` makes rows of."""
     device = use(order.device, order.threads)
     certifier = Certifier(order, device, reporter)
-    cache = None if order.inversions is None else InversionCache(order.inversions, order.inversions_bytes)
+    kept = order.inversions
+    cache = None if kept is None else InversionCache(kept.folder, kept.most_bytes, kept.free_bytes)
     try:
         certifier.before()
         made = transplant(

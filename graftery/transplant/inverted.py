@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,10 +38,11 @@ class InversionCache:
     Args:
         folder: made if it is not there.
         most_bytes: that are kept; those that were taken longest ago go first.
+        free_bytes: that are left free on the disk: else nothing is kept.
     """
 
-    def __init__(self, folder: str | Path, most_bytes: int = 2**30) -> None:
-        self.folder, self.most_bytes = Path(folder), most_bytes
+    def __init__(self, folder: str | Path, most_bytes: int = 2**30, free_bytes: int = 2**26) -> None:
+        self.folder, self.most_bytes, self.free_bytes = Path(folder), most_bytes, free_bytes
         self.taken = 0
         """How often images were there."""
 
@@ -60,6 +62,8 @@ class InversionCache:
         draft = path.with_suffix(f".{os.getpid()}.draft")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free - images.nbytes < self.free_bytes:
+                return
             save_file({_IMAGES: images}, draft, {_DIGEST: _digest(images)})
             draft.replace(path)
             self._sweep(path)
@@ -84,9 +88,10 @@ def _read(path: Path) -> Tensor | None:
         with safe_open(path, framework="pt") as file:
             images: Tensor = file.get_tensor(_IMAGES)
             whole = (file.metadata() or {}).get(_DIGEST) == _digest(images)
-        path.touch()
     except (OSError, SafetensorError):
         return None
+    with suppress(OSError):
+        path.touch()
     return images if whole else None
 
 

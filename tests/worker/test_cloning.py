@@ -98,6 +98,16 @@ def test_a_network_comes_as_its_modules(world: World) -> None:
 
 
 @SQLITE
+def test_a_home_keeps_what_inversions_made_unless_it_is_told_not_to(world: World) -> None:
+    claim, settings = world.claim(), world.bench.settings
+    kept = prepare(world.bench, claim, world.scratch).inversions
+    assert kept is not None
+    assert (kept.folder, kept.most_bytes) == (str(settings.home / "inversions"), settings.inversions_bytes)
+    world.bench.settings = settings.model_copy(update={"inversions_bytes": 0})
+    assert prepare(world.bench, claim, world.scratch).inversions is None
+
+
+@SQLITE
 def test_the_child_gives_the_clone_that_a_researcher_gets(world: World) -> None:
     claim = world.claim(evaluate_on="few", source_evaluate_on="all-birds")
     _, result = world.made(claim)

@@ -23,7 +23,7 @@ from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
 from worker.child import Reporter
 from worker.parent import run_next
-from worker.reports import Order, Saved, decode_report
+from worker.reports import KeptIn, Order, Saved, decode_report
 from worker.transplanting import run
 
 RECIPE: dict[str, Any] = {"objectives": {"back_distillation": 1.0}, "sources": ["noise"], "steps": 40, "batch": 8}
@@ -64,7 +64,7 @@ def test_images_of_an_inversion_are_kept_for_the_next_job(order: Order, tmp_path
     for name, file in zip(order.files, image_files(), strict=True):
         file.save(tmp_path / name)
     recipe = {"sources": ["inversion"], "steps": 2, "batch": 8, "inversion": {"images": 8, "steps": 3}}
-    kept = {"inversions": str(tmp_path / "inversions"), "inversions_bytes": 2**20}
+    kept = {"inversions": KeptIn(folder=str(tmp_path / "inversions"), most_bytes=2**20, free_bytes=0)}
     orders = [order.model_copy(update={"recipe": recipe, **more}) for more in ({}, kept, kept)]
     results = [run(each, Reporter(io.BytesIO())) for each in orders]
     assert [result["inversion_kept"] for result in results] == [False, False, True]

@@ -190,6 +190,12 @@ def test_images_that_have_no_room_are_not_kept(tmp_path: Path) -> None:
     assert not cache.folder.exists()
 
 
+def test_the_last_of_a_disk_is_left_to_others(tmp_path: Path) -> None:
+    cache = InversionCache(tmp_path, free_bytes=2**62)
+    assert torch.equal(cache.images("a", lambda: _images(0)), _images(0))
+    assert not list(tmp_path.iterdir())
+
+
 def _flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
