@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from graftery.consolidate.cells import Cell
 from graftery.data.samples import choose
@@ -156,8 +157,14 @@ class Place:
     def _noise_inputs(self, count: int, stream: str, step: int, device: torch.device) -> Tensor:
         if self.kind == "category" or not self.recipe.noise.matched:
             return self._inputs(self.noise(count, stream, step).to(device))
-        category = op_graph(self.nets.category, self.noise(2, "example").to(device))
-        return matched_features(category, self.noise, count, stream, step)
+        return matched_features(self._category, self.noise, count, stream, step)
+
+    @cached_property
+    def _category(self) -> fx.GraphModule:
+        """f as a graph of operators."""
+        net, example = self.nets.category, self.noise(2, "example")
+        device = next((value.device for value in net.parameters()), example.device)
+        return op_graph(net, example.to(device))
 
     def _batches(self, sets: dict[Source, Tensor], device: torch.device) -> Batches:
         recipe, given = self.recipe, self.cell.given

@@ -9,24 +9,28 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+import graftery
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.certificate import device_class
 from graftery.transplant.given import Given
+from graftery.transplant.layout import MAPS
+from graftery.transplant.nets import Nets
 
 _LATER = frozenset(
     ["rounds", "round_images", "round_steps", "round_learning_rate", "rival_steps", "rival_layers", "rivalry_weight"]
 )
 """Of an inversion's recipe: what is about the rounds after its first images."""
 _FORMAT = 1
+"""One more where the same recipe makes other images than before: other noise, other losses, other constants."""
 _IMAGES, _DIGEST = "images", "sha256"
 
 
@@ -99,13 +103,14 @@ def _digest(images: Tensor) -> str:
     return hashlib.sha256(images.numpy().tobytes()).hexdigest()
 
 
-def inversion_key(given: Given, recipe: TransplantRecipe, example: Tensor) -> str:
+def inversion_key(given: Given, recipe: TransplantRecipe, nets: Nets, example: Tensor) -> str:
     """sha256 of all that an inversion's first images depend on, to the bit. gS, h and samples are none of it, nor are rounds.
 
     Args:
         given: with a gT.
         recipe: complete.
-        example: f's features, where and as they lie while h is learned.
+        nets: f and gT where and as they lie while h is learned.
+        example: features of that f.
     """
     category, teacher = given.category, given.teacher_task
     if teacher is None:
@@ -113,14 +118,20 @@ def inversion_key(given: Given, recipe: TransplantRecipe, example: Tensor) -> st
     parts = recipe.model_dump(mode="json", include={"seed", "precision", "noise", "augment"})
     dense, preprocessing = given.meaning.semantics == "segmentation", category.manifest.preprocessing
     known = {
-        "format": _FORMAT,
+        "format": [_FORMAT, graftery.__version__],
         "modules": [category.content_digest, teacher.content_digest],
         "input": given.input_shape(),
         "preprocessing": None if preprocessing is None else json_of(preprocessing),
         "semantics": given.meaning.semantics,
         "sketch": given.sketch_digest() if dense else None,
         "recipe": {**parts, "inversion": recipe.inversion.model_dump(mode="json", exclude=set(_LATER))},
-        "strides": example.stride(),
+        "lie": [list(weight.stride()) for net in (nets.category, nets.teacher) for weight in _maps(net)],
         "computed_by": json_of(device_class(example.device)),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _maps(net: nn.Module | None) -> Iterator[Tensor]:
+    """The weights that may lie one way or another: which one kernels take."""
+    if net is not None:
+        yield from (weight for weight in net.state_dict().values() if weight.ndim == MAPS)

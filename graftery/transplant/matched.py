@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from graftery.data.placing import onto
 from graftery.nn.pieces import ROWS
 from graftery.spec.recipes import MATCHED_IMAGES
 from graftery.transplant.opgraph import OwnStatistics
@@ -29,5 +30,5 @@ def matched_features(category: fx.GraphModule, noise: Noise, count: int, stream:
     device = next((value.device for value in category.parameters()), inputs.device)
     net = OwnStatistics(category)
     with torch.no_grad():
-        chunks = [net.run(chunk.to(device)) for chunk in torch.tensor_split(inputs, -(-len(inputs) // ROWS))]
+        chunks = [net.run(onto(chunk, device)) for chunk in torch.tensor_split(inputs, -(-len(inputs) // ROWS))]
     return torch.cat(chunks)[:count]

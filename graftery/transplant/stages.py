@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from graftery.data.samples import choose
 from graftery.errors import RecipeRefused
@@ -125,8 +125,12 @@ class Run:
     def _noise_features(self, count: int, stream: str, step: int = 0) -> Tensor:
         if not self.recipe.noise.matched:
             return self.nets.features(self.noise(count, stream, step).to(self.device))
-        category = op_graph(self.nets.category, self.noise(2, "example").to(self.device))
-        return matched_features(category, self.noise, count, stream, step)
+        return matched_features(self._category, self.noise, count, stream, step)
+
+    @cached_property
+    def _category(self) -> fx.GraphModule:
+        """f as a graph of operators."""
+        return op_graph(self.nets.category, self.noise(2, "example").to(self.device))
 
     def _watched(self, adapter: nn.Module) -> Callable[[], float] | None:
         """What should rise while h learns. Where no term is about outputs, outputs do not tell; nor noise, where h learns crops."""
@@ -140,7 +144,7 @@ class Run:
             raise RecipeRefused("the source inversion needs the teacher's task module")
         start = self.noise(self.recipe.inversion.images, "inversion").to(self.device)
         invert = Inversion(
-            op_graph(self.nets.category, start[:2]),
+            self._category,
             op_graph(self.nets.teacher, self.example),
             self.given.meaning.semantics,
             self.noise.preprocessing,
@@ -154,9 +158,10 @@ class Run:
         return images, rival if self.recipe.inversion.rival_layers is None else {}
 
     def _first_images(self, invert: Inversion, start: Tensor, loop: Loop) -> Tensor:
-        if self.kept is None:
+        # What goes on from a checkpoint may have been begun by another device or number of threads: it is nobody else's.
+        if self.kept is None or loop.resume is not None:
             return invert(start, loop)
-        key = inversion_key(self.given, self.recipe, self.example)
+        key = inversion_key(self.given, self.recipe, self.nets, self.example)
         return self.kept.images(key, lambda: invert(start, loop)).to(start.device)
 
     def _teach_rival(self, recipe: TransplantRecipe, rival: nn.Module, images: Tensor, loop: Loop) -> None:

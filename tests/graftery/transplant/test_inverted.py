@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from graftery.data import SampleSet
 from graftery.module import ModuleFile
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import InversionRecipe, NoiseRecipe, TransplantRecipe
-from graftery.transplant import InversionCache, Progress, Transplant, sketch, transplant
+from graftery.transplant import Checkpoint, InversionCache, Progress, Transplant, inverted, sketch, transplant
 from graftery.transplant.given import Given
 from graftery.transplant.inverted import inversion_key
+from graftery.transplant.nets import Nets
 from tests.support import transplants as t
 
 Files = tuple[ModuleFile, ModuleFile, ModuleFile]
@@ -33,6 +35,8 @@ LATER = {
     "rivalry_weight": 0.1,
 }
 """What is about the rounds after the first images."""
+GOLDEN = [(0.0407, 1.4057), (0.0520, 1.2108)]
+"""Mean and deviation of the images of two inversions."""
 
 
 def _run(files: Files, cache: InversionCache | None, recipe: TransplantRecipe = RECIPE, **more: Any) -> Transplant:
@@ -44,6 +48,12 @@ def _dense_files() -> Files:
     features = torch.rand(2, 4, 4, 4)
     tasks = (t.task_file(t.dense_task(seed=seed), features, "segmentation") for seed in (1, 0))
     return t.image_files()[0], *tasks  # type: ignore[return-value]
+
+
+def _sketched(files: Files) -> Files:
+    f, *tasks = files
+    images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return replace(f, extras={**f.extras, **sketch(f, images)}), *tasks  # type: ignore[return-value]
 
 
 def _phases(files: Files, cache: InversionCache, recipe: TransplantRecipe = RECIPE, **more: Any) -> list[str]:
@@ -74,6 +84,29 @@ def test_they_are_taken_for_another_task_module_for_labels_and_for_other_losses(
     assert cache.taken == 3
 
 
+def test_what_goes_on_from_a_checkpoint_is_not_kept_for_others(tmp_path: Path) -> None:
+    """It may have been begun on another device, or by another number of threads."""
+    kept: list[Checkpoint] = []
+    wanted = _run(t.image_files(), None, checkpoint=kept.append, checkpoint_s=0.0).adapter.content_digest
+    (resume,) = (each for each in kept if (each.phase, each.step) == ("inversion", 3))
+    cache = InversionCache(tmp_path)
+    assert _run(t.image_files(), cache, resume=resume).adapter.content_digest == wanted
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_format_is_of_what_makes_images() -> None:
+    """Where this fails because they are made otherwise, raise `inverted._FORMAT`: kept ones must not be taken any more."""
+    cache = Mock(spec=InversionCache, taken=0)
+    made: list[torch.Tensor] = []
+    for files in (t.image_files(), _sketched(_dense_files())):
+        cache.images.side_effect = lambda _, make: made.append(make()) or made[-1]
+        recipe = RECIPE.model_copy(update={"inversion": SHORT.model_copy(update={"rounds": 0, **SHORT.model_dump()})})
+        _run(files, cache, recipe)
+    told = [(float(images.mean()), float(images.std())) for images in made]
+    assert inverted._FORMAT == 1
+    assert told == [pytest.approx(each, abs=2e-3) for each in GOLDEN]
+
+
 def test_rounds_go_on_from_kept_images(tmp_path: Path) -> None:
     cache, files = InversionCache(tmp_path), _dense_files()
     named = RECIPE.model_copy(update={"inversion": SHORT.model_copy(update={"rounds": 0, **SHORT.model_dump()})})
@@ -84,10 +117,15 @@ def test_rounds_go_on_from_kept_images(tmp_path: Path) -> None:
     assert cache.taken == 1 and kept.adapter.content_digest == made.adapter.content_digest
 
 
-def _key(given: Given | None = None, recipe: TransplantRecipe = RECIPE, example: torch.Tensor | None = None) -> str:
-    category, task, teacher = t.image_files()
-    example = torch.rand(2, 4, 4, 4) if example is None else example
-    return inversion_key(given or Given(category, task, teacher), recipe, example)
+def _key(
+    given: Given | None = None, recipe: TransplantRecipe = RECIPE, layout: torch.memory_format = torch.contiguous_format
+) -> str:
+    given = given or Given(*t.image_files())
+    assert given.teacher_task is not None
+    nets = Nets(given.category.net(), given.task.net(), given.teacher_task.net())
+    for net in (nets.category, nets.teacher):
+        net.to(memory_format=layout)  # type: ignore[union-attr, call-overload]
+    return inversion_key(given, recipe, nets, torch.rand(2, 4, 4, 4))
 
 
 @pytest.mark.parametrize("name", InversionRecipe.model_fields)
@@ -133,9 +171,9 @@ def test_other_modules_make_others() -> None:
     assert len({_key(given) for given in givens}) == len(givens)
 
 
-def test_how_features_lie_counts_and_the_number_of_threads() -> None:
+def test_how_weights_lie_counts_and_the_number_of_threads() -> None:
     before = _key()
-    assert _key(example=torch.rand(2, 4, 4, 4).to(memory_format=torch.channels_last)) != before
+    assert _key(layout=torch.channels_last) != before
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -146,12 +184,8 @@ def test_how_features_lie_counts_and_the_number_of_threads() -> None:
 
 
 def test_a_sketch_counts_where_it_guides() -> None:
-    images = torch.randn(20, 1, 8, 8)
     for files, guides in ((t.image_files(), False), (_dense_files(), True)):
-        f = files[0]
-        sketched = replace(f, extras={**f.extras, **sketch(f, images)})
-        plain, guided = (_key(Given(category, *files[1:])) for category in (f, sketched))
-        assert (plain != guided) is guides
+        assert (_key(Given(*files)) != _key(Given(*_sketched(files)))) is guides
 
 
 def _images(seed: int) -> torch.Tensor:
