@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from graftery.cloning import Cloned, clone
 from graftery.cloning.networks import whole
 from graftery.data.samples import SampleSet
-from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import CloneRecipe
@@ -28,7 +28,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     certifier = Certifier(order, device, reporter)
     try:
         certifier.before()
-        made = clone(
+        learn = partial(
+            clone,
             _network(order, "source"),
             _network(order, "target"),
             SampleSet.load(order.files["samples"]),
@@ -39,8 +40,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             device=device,
             progress=lambda progress: reporter.advanced(asdict(progress)),
             checkpoint=lambda state: reporter.keep(state, order.scratch),
-            resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
+        made = files.resumed(order, lambda checkpoint: learn(resume=checkpoint))
         path = Path(order.scratch) / "clone.safetensors"
         result = _result(made, path, order)
         return {**result, "certified": certifier.after(_attached(order, path))}

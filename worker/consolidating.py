@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from graftery.consolidate import Cell, Consolidated, consolidate_category, consolidate_task
-from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile, verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import ConsolidateRecipe
@@ -27,7 +27,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     kind = order.request["kind"]
     try:
         certifier.before()
-        made = (consolidate_task if kind == "task" else consolidate_category)(
+        learn = partial(
+            consolidate_task if kind == "task" else consolidate_category,
             files.module(order, kind),
             [_cell(order, index, told) for index, told in enumerate(order.request["cells"])],
             ConsolidateRecipe.model_validate(order.recipe),
@@ -35,8 +36,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             progress=lambda progress: reporter.advanced(asdict(progress)),
             checkpoint=lambda state: reporter.keep(state, order.scratch),
             checkpoint_s=order.checkpoint_s,
-            resume=Checkpoint.load(order.resume) if order.resume is not None else None,
         )
+        made = files.resumed(order, lambda checkpoint: learn(resume=checkpoint))
         return {**_result(made, order), "certified": certifier.after(None)}
     finally:
         # What a job leaves in torch's cache is not there for the next process on this GPU.

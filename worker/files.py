@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
 from graftery.data.samples import SampleSet
+from graftery.errors import RecipeRefused
+from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile
 from worker.reports import Order
+
+_Made = TypeVar("_Made")
+
+log = structlog.get_logger("graftery.worker")
 
 
 def module(order: Order, role: str) -> ModuleFile:
@@ -17,3 +28,19 @@ def module_or_none(order: Order, role: str) -> ModuleFile | None:
 
 def samples(order: Order, role: str) -> SampleSet | None:
     return SampleSet.load(order.files[role]) if role in order.files else None
+
+
+def resumed(order: Order, make: Callable[[Checkpoint | None], _Made]) -> _Made:
+    """What `make` gives from the order's last checkpoint.
+
+    One that cannot be gone on from costs time, not the job: another version of this software may have written it.
+    """
+    if order.resume is None:
+        return make(None)
+    try:
+        return make(Checkpoint.load(order.resume))
+    except RecipeRefused as error:
+        if error.code != "checkpoint_refused":
+            raise
+        log.warning("checkpoint_not_taken", job=order.job, error=error.message)
+    return make(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from graftery.module import verify
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
-from graftery.transplant import Checkpoint, InversionCache, Transplant, transplant
+from graftery.transplant import InversionCache, Transplant, transplant
 from worker import files
 from worker.certifying import Certifier
 from worker.child import Reporter
@@ -27,7 +28,8 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
     cache = None if kept is None else InversionCache(kept.folder, kept.most_bytes, kept.free_bytes)
     try:
         certifier.before()
-        made = transplant(
+        learn = partial(
+            transplant,
             files.module(order, "category"),
             files.module(order, "task"),
             teacher_task=files.module_or_none(order, "teacher_task"),
@@ -39,9 +41,9 @@ def run(order: Order, reporter: Reporter) -> dict[str, Any]:
             progress=lambda progress: reporter.advanced(asdict(progress)),
             checkpoint=lambda state: reporter.keep(state, order.scratch),
             checkpoint_s=order.checkpoint_s,
-            resume=Checkpoint.load(order.resume) if order.resume is not None else None,
             inversions=cache,
         )
+        made = files.resumed(order, lambda checkpoint: learn(resume=checkpoint))
         result = _result(made, Path(order.scratch) / "adapter.safetensors", order)
         if "inversion" in made.recipe.sources:
             result["inversion_kept"] = cache is not None and cache.taken > 0

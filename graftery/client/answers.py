@@ -42,7 +42,8 @@ _CODES: dict[type[GrafteryError], str] = {
     CutRefused: "cut_not_found cut_not_separating",
     Misfit: "shape_mismatch preprocessing_mismatch semantics_mismatch kind_mismatch group_mismatch architecture_mismatch "
     "class_known target_changed localization_failed",
-    RecipeRefused: "recipe_invalid samples_missing common_classes group_untrained class_unknown position_invalid",
+    RecipeRefused: "recipe_invalid samples_missing common_classes group_untrained class_unknown position_invalid "
+    "checkpoint_refused",
     SamplesRefused: "samples_invalid samples_overlap",
     TrainingFailed: "diverged out_of_memory crashed job_failed frozen_changed at_chance",
     NotFound: "not_found yanked",

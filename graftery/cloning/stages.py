@@ -29,7 +29,7 @@ class Stages:
         history: about fifty entries a stage that was not skipped.
 
     Raises:
-        RecipeRefused: the checkpoint belongs to another cloning.
+        RecipeRefused: `checkpoint_refused`; the checkpoint belongs to another cloning.
     """
 
     progress: Callable[[Progress], None] | None = None
@@ -46,6 +46,7 @@ class Stages:
         if self.resume.fingerprint != self.fingerprint:
             raise RecipeRefused(
                 "the checkpoint belongs to another recipe, other nets or other images",
+                code="checkpoint_refused",
                 hint="go on with those that it was begun with, or without the checkpoint",
             )
         self._kept = dict(self.resume.tensors)

@@ -39,12 +39,12 @@ class Checkpoint:
         """Read a checkpoint.
 
         Raises:
-            RecipeRefused: it is not one, or not whole.
+            RecipeRefused: `checkpoint_refused`; it is not one, or not whole.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 state = json.loads((file.metadata() or {})["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError) as error:
-            raise RecipeRefused(f"the checkpoint cannot be read: {error}") from error
+            raise RecipeRefused(f"the checkpoint cannot be read: {error}", code="checkpoint_refused") from error
         return cls(int(state["step"]), tensors, str(state["phase"]), str(state["fingerprint"]))

@@ -65,12 +65,13 @@ class Loop:
         """The same surroundings for a phase; a checkpoint of another phase, or with other images made, is none of it.
 
         Raises:
-            RecipeRefused: the checkpoint belongs to another training.
+            RecipeRefused: `checkpoint_refused`; the checkpoint belongs to another training.
         """
         resume = self.resume
         if resume is not None and resume.fingerprint != self.fingerprint:
             raise RecipeRefused(
                 "the checkpoint belongs to another recipe, other modules or other samples",
+                code="checkpoint_refused",
                 hint="go on with those that it was begun with, or without the checkpoint",
             )
         here = resume is not None and resume.phase == phase and _images(resume.tensors) == _images(kept)

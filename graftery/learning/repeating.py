@@ -10,7 +10,9 @@ import torch
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """On CUDA: kernels that repeat their bits where there are any (else torch warns), and float32 without TF32.
+    """On CUDA: kernels that repeat their bits where there are any, and float32 without TF32.
+
+    Where there are none torch warns: the gradients of bilinear upsampling, of adaptive average pooling, of pixels' cross entropy.
 
     cuBLAS repeats them only with CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment of the process, which the worker sets.
     """

@@ -61,6 +61,7 @@ PROBLEMS: dict[str, Problem] = {
     "localization_failed": Problem(422, "Too little of the skill is left in the masked source"),
     "samples_overlap": Problem(422, "Samples to train and to measure on overlap"),
     "recipe_invalid": Problem(422, "The recipe cannot be used"),
+    "checkpoint_refused": Problem(422, "The training cannot go on from this checkpoint"),
     "samples_invalid": Problem(422, "The sample set cannot be used"),
     "samples_missing": Problem(422, "The recipe needs samples"),
     # Jobs.

@@ -116,6 +116,24 @@ def test_a_killed_attempt_goes_on_in_every_phase(order: Order, tmp_path: Path) -
         assert Path(result["adapter"]).read_bytes() == unbroken, Path(path).name
 
 
+def test_a_checkpoint_that_is_not_its_own_costs_time_and_not_the_job(order: Order, tmp_path: Path) -> None:
+    """As after an upgrade: another version completes the same recipe in another way."""
+    unbroken = Path(run(order, Reporter(io.BytesIO()))["adapter"]).read_bytes()
+    others = order.model_copy(update={"recipe": {**RECIPE, "seed": 1}})
+    pipe = io.BytesIO()
+    run(others, Reporter(pipe))
+    (first, *_) = [report for report in map(decode_report, pipe.getvalue().splitlines()) if isinstance(report, Saved)]
+    broken = tmp_path / "broken"
+    broken.write_bytes(Path(first.path).read_bytes()[:-1])
+    for path in (Path(first.path), broken):
+        result = run(order.model_copy(update={"resume": str(path)}), Reporter(io.BytesIO()))
+        assert Path(result["adapter"]).read_bytes() == unbroken
+    refused = order.model_copy(update={"recipe": {**RECIPE, "sources": ["samples"]}, "resume": first.path})
+    with pytest.raises(RecipeRefused) as caught:
+        run(refused, Reporter(io.BytesIO()))
+    assert caught.value.code == "samples_missing", "other refusals stay what they are"
+
+
 def test_samples_are_read_by_their_roles(order: Order, tmp_path: Path) -> None:
     x = torch.randn(12, 3)
     SampleSet(x, torch.randn(12, 1)).save(tmp_path / "samples")

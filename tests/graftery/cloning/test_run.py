@@ -117,7 +117,7 @@ def test_a_checkpoint_of_another_cloning_is_refused() -> None:
     kept: list[Checkpoint] = []
     _run(checkpoint=kept.append)
     other = SHORT.model_copy(update={"seed": 3})
-    assert "another recipe" in _refused(RecipeRefused, "recipe_invalid", recipe=other, resume=kept[0])
+    assert "another recipe" in _refused(RecipeRefused, "checkpoint_refused", recipe=other, resume=kept[0])
 
 
 def test_neither_net_changes() -> None:
