@@ -19,6 +19,9 @@ from graftery.transplant import metrics
 from graftery.transplant.intervals import intervals, resampled
 
 BATCH = 256
+"""Samples that go through a net at once, at most."""
+BATCH_VALUES = 2**21
+"""Numbers in them, at most: a few large images take the memory of many small ones."""
 
 
 @torch.no_grad()
@@ -52,7 +55,6 @@ def judge(
     seed: int,
     device: str | torch.device = "cpu",
     pair: tuple[str, str] = ("adapter", "teacher"),
-    batch: int = BATCH,
 ) -> dict[str, Any]:
     """`evaluate` of several nets on the same samples, with bootstrap intervals.
 
@@ -60,7 +62,6 @@ def judge(
         nets: by name; None: there is no such net.
         seed: of the resamples.
         pair: the two nets whose difference is told, too.
-        batch: samples that go through a net at once.
 
     Returns:
         For each NAME its metrics, and as `NAME_interval` the [low, high] of each metric; `ONE_minus_OTHER_interval`,
@@ -75,7 +76,7 @@ def judge(
     values: dict[str, dict[str, Tensor]] = {}
     for name, net in nets.items():
         if net is not None:
-            outputs = _outputs(net, samples.x, y, semantics, device=device, batch=batch)
+            outputs = _outputs(net, samples.x, y, semantics, device=device)
             found[name], values[name] = (
                 _metrics(outputs, y, semantics),
                 resampled(outputs, y, semantics, seed),
@@ -97,17 +98,9 @@ def _labels(samples: SampleSet, meaning: OutputSpec) -> Tensor:
     return samples.y
 
 
-def _outputs(
-    net: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    semantics: Semantics,
-    *,
-    device: str | torch.device,
-    batch: int = BATCH,
-) -> Tensor:
+def _outputs(net: nn.Module, x: Tensor, y: Tensor, semantics: Semantics, *, device: str | torch.device) -> Tensor:
     """The net's outputs [n, ...]; for segmentation, which would fill the memory, tallies of its pixels [n, 3, L]."""
-    net = net.to(device)
+    net, batch = net.to(device), max(1, min(BATCH, BATCH_VALUES // max(1, x[0].numel())))
     outputs: list[Tensor] = []
     for x_batch, y_batch in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
         logits = net(x_batch.to(device)).cpu()

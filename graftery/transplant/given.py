@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graftery.data.samples import SampleSet
+from graftery.data.samples import SampleSet, choose
 from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused, refusing
 from graftery.module import ModuleFile
 from graftery.module.samples import label_facts
@@ -72,10 +72,15 @@ class Given:
             recipe: complete.
 
         Raises:
-            SamplesRefused: `samples_invalid`; they are of one class.
+            SamplesRefused: `samples_invalid`; they, or those of them that are chosen, are of one class.
         """
         if "direct" in recipe.objectives and self.samples is not None and self.samples.y is not None:
-            labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", recipe.labels or 0)
+            used = recipe.labels or 0
+            labels.check_taught(label_facts(self.samples.y), self.meaning, "samples", used)
+            if self.meaning.semantics == "segmentation":
+                masks = choose(self.samples, used, recipe.seed, by_class=False).y
+                what = f"the {used} samples that the seed {recipe.seed} chooses"
+                labels.check_taught(None if masks is None else label_facts(masks), self.meaning, what, used)
 
     def check_sizes(
         self, recipe: TransplantRecipe, student: nn.Module, teacher: nn.Module | None, device: torch.device

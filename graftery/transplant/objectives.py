@@ -55,8 +55,7 @@ def distillation(
     """How far the student's output is from the teacher's.
 
     Math: T^2 KL(p(teacher / T) || p(student / T)), p the softmax over K, or the sigmoid where K = 1; mean over samples
-    and positions. Regression: mean squared error over the variance of the teacher's outputs in the batch, each output about
-    its own mean, where each output is divided by the root of its `unit`.
+    and positions. Regression: the mean over K of mean squared error over `unit`.
 
     Args:
         student, teacher: logits of one shape, [N, K, ...].
@@ -70,11 +69,8 @@ def distillation(
     by the variance make the weight mean the same for every T and unit.
     """
     if semantics in UNBOUND:
-        weights = _weights(spread(teacher) if unit is None else unit.to(teacher))
-        student, teacher = student * weights, teacher * weights
-        others = [dim for dim in range(teacher.ndim) if dim != 1]
-        variance = (teacher - teacher.mean(others, keepdim=True)).square().mean()
-        return F.mse_loss(student, teacher) / variance.clamp_min(1e-12)
+        # Of many outputs, not of this batch: a batch of one image's views hardly varies, and any error would be huge.
+        return squared_error(student, teacher, spread(teacher) if unit is None else unit.to(teacher))
     if student.shape[1] > 1:
         log_s, log_t = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
         return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1).mean()

@@ -13,11 +13,8 @@ from graftery.module import ModuleFile
 from graftery.spec.fit import output_of
 from graftery.spec.groups import normalised
 from graftery.spec.limits import Limits
-from graftery.transplant.evaluation import BATCH, judge
+from graftery.transplant.evaluation import judge
 from graftery.transplant.nets import compose
-
-BATCH_VALUES = 2**21
-"""Numbers that go into a net at once, at most: a few large samples take the memory of many small ones."""
 
 
 def recombination(
@@ -52,10 +49,9 @@ def recombination(
         "recombined": compose(category, adapter, task),
         "own": None if own is None else compose(own, None, task),
     }
-    rows = max(1, min(BATCH, BATCH_VALUES // samples.x[0].numel()))
     # A size that is free in f's input may be one that another layer does not take.
     with refusing(lambda why: SamplesRefused(f"the network does not take these samples: {why}")):
-        found = judge(nets, samples, meaning, seed=seed, pair=("recombined", "own"), batch=rows)
+        found = judge(nets, samples, meaning, seed=seed, pair=("recombined", "own"))
     chance = share = None
     if meaning.semantics == "classification" and samples.y is not None:
         chance = float(torch.bincount(samples.y.long()).max()) / len(samples)

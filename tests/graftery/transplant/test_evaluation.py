@@ -18,7 +18,12 @@ def _meaning(semantics: Semantics, *shape: int | str) -> OutputSpec:
 class Echo(nn.Module):
     """Gives back its input."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.rows.append(len(x))
         return x
 
 
@@ -43,7 +48,10 @@ def test_the_batch_size_does_not_show(
     samples = SampleSet(x, torch.randint(0, 3, (50, *shape[1:])))
     whole = evaluate(Echo(), samples, _meaning(semantics, *shape))
     monkeypatch.setattr("graftery.transplant.evaluation.BATCH", 7)
-    assert evaluate(Echo(), samples, _meaning(semantics, *shape)) == whole
+    monkeypatch.setattr("graftery.transplant.evaluation.BATCH_VALUES", 60)
+    net = Echo()
+    assert evaluate(net, samples, _meaning(semantics, *shape)) == whole
+    assert max(net.rows) == min(7, 60 // x[0].numel()), "a few large samples take the memory of many small ones"
 
 
 @pytest.mark.parametrize(

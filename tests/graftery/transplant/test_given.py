@@ -42,6 +42,17 @@ def test_samples_without_labels_are_not_passed_over() -> None:
     assert "unlabelled" in str(caught.value.hint)
 
 
+def test_masks_of_one_class_among_many_teach_nothing_where_they_alone_are_chosen() -> None:
+    features, masks = torch.rand(2, 4, 4, 4), torch.zeros(40, 8, 8, dtype=torch.int64)
+    masks[7, 2, 2] = 1
+    dense = (t.task_file(t.dense_task(seed=seed), features, "segmentation") for seed in (1, 0))
+    given = Given(t.image_files()[0], *dense, samples=SampleSet(torch.randn(40, 1, 8, 8), masks))
+    given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=40))
+    with pytest.raises(SamplesRefused, match="the 2 samples that the seed 0 chooses have the class 0 only") as caught:
+        given.check_taught(TransplantRecipe(objectives={"direct": 1}, labels=2))
+    assert caught.value.code == "samples_invalid"
+
+
 def test_features_that_the_teacher_does_not_take_are_refused() -> None:
     _given().check_features((4, 4, 4))
     with pytest.raises(SamplesRefused, match="features"):

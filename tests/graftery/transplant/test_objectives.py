@@ -42,6 +42,15 @@ def test_the_temperature_leaves_the_size_of_gradients() -> None:
         assert float(found) == pytest.approx(float(limit), rel=0.05)
 
 
+def test_distillation_of_a_regression_is_no_greater_where_a_batch_hardly_varies() -> None:
+    """Views of one sample: measured in their own variance, any error would be without bounds."""
+    torch.manual_seed(0)
+    many = torch.randn(200, 2)
+    batch = many[:1].expand(4, 2)
+    loss = o.distillation(batch + 0.1, batch, "regression", 2.0, o.spread(many))
+    assert float(loss) == pytest.approx(0.01, rel=0.3)
+
+
 def test_distillation_of_a_regression_has_no_unit() -> None:
     student, teacher = _logits(3), _logits(3, seed=1)
     one = o.distillation(student, teacher, "regression", 2.0)

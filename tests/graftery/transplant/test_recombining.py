@@ -12,7 +12,7 @@ from graftery.errors import Misfit, SamplesRefused
 from graftery.module import ModuleFile, trace
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import OutputMeaning
-from graftery.transplant import recombining
+from graftery.transplant import evaluation, recombining
 from graftery.transplant.recombining import recombination
 from tests.support import files, tones
 
@@ -37,7 +37,7 @@ def test_it_is_a_cell_of_the_matrix() -> None:
 def test_large_samples_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = tones.images(10)
     whole = recombination(OURS.extractor, OURS.head, samples, own=OURS.extractor)
-    monkeypatch.setattr(recombining, "BATCH_VALUES", 200)  # 3 samples of 64
+    monkeypatch.setattr(evaluation, "BATCH_VALUES", 200)  # 3 samples of 64
     assert recombination(OURS.extractor, OURS.head, samples, own=OURS.extractor) == whole
 
 
