@@ -66,7 +66,7 @@ def _parts(session: Session, claim: jobs.Claim, clone: str) -> NetworkParts | No
 
 
 def _publish_clone(session: Session, claim: jobs.Claim, made: Mapping[str, Any], blob: Blob) -> Version:
-    version, _ = catalogue.publish(
+    version, is_new = catalogue.publish(
         session,
         name=claim.request["name"],
         kind="clone",
@@ -77,6 +77,8 @@ def _publish_clone(session: Session, claim: jobs.Claim, made: Mapping[str, Any],
         metrics=made["metrics"],
         by=author(claim),
     )
+    if not is_new:
+        _measure_again(session, claim, version, made["metrics"])
     return version
 
 
@@ -84,7 +86,7 @@ def _publish_network(
     session: Session, claim: jobs.Claim, metrics: dict[str, Any], blob: Blob, clone: Version
 ) -> Version:
     name, alias, found = claim.request["network"], claim.request.get("alias"), _with(session, claim, (clone,))
-    version, _ = catalogue.publish(
+    version, is_new = catalogue.publish(
         session,
         name=name,
         kind="network",
@@ -94,9 +96,17 @@ def _publish_network(
         metrics={**(_groups(found) or {}), **metrics},
         by=author(claim),
     )
+    if not is_new:
+        _measure_again(session, claim, version, metrics)
     if alias is not None:
         catalogue.set_alias(session, name, alias, version.number, author(claim))
     return version
+
+
+def _measure_again(session: Session, claim: jobs.Claim, version: Version, metrics: Mapping[str, Any]) -> None:
+    """The samples that a clone is measured on change none of its bytes: what was measured on others now is told, too."""
+    if "original" in metrics or "source_wanted" in metrics:
+        catalogue.remeasure(session, version, {**(version.metrics or {}), **metrics}, author(claim))
 
 
 def _groups(network: catalogue.NetworkVersions) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.requests import names
 from app.requests.attaching import check_room
 from app.requests.parts import check_samples, facts_of, samples_of, whole_of
-from graftery.errors import RecipeRefused, SamplesRefused
+from graftery.errors import Conflict, RecipeRefused, SamplesRefused
 from graftery.spec import labels
 from graftery.spec.clones import CloneRequest
 from graftery.spec.cloning import FEWEST_IMAGES, check_inputs, classes_of, only_output, wanted_indices
@@ -48,6 +48,12 @@ def submit(session: Session, request: CloneRequest) -> Job:
         RecipeRefused: `class_unknown`, `position_invalid`, `recipe_invalid`.
         SamplesRefused: samples that do not fit, too few of them, or other labels than these classes'.
     """
+    if request.network == request.name:
+        raise Conflict(
+            f"{request.name} cannot name both the clone and the network that has it",
+            code="kind_conflict",
+            hint="choose another name for one of them",
+        )
     names.check_in(session, {request.name: ("clone",), **({request.network: ("network",)} if request.network else {})})
     pinned = _resolved(session, request)
     source, target = _Whole.of(session, pinned["source"]), _Whole.of(session, pinned["target"])
@@ -114,6 +120,8 @@ def _check_sets(sets: Mapping[str, Version], source: Manifest, target: Manifest,
     for role in (role for role in _SETS if role in sets):
         net, meaning = meanings[role]
         check_samples(sets[role], role, net.input, meaning, labelled=True)
+        if role == "samples":  # the source is asked about them, too
+            check_samples(sets[role], role, source.input, meaning, labelled=True)
         if role != "samples":
             labels.check_measured(samples_of(sets[role]).labels, meaning, f"{role} {sets[role].ref}")
     _check_enough(sets["samples"], classes, request)

@@ -70,7 +70,7 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
     return [
         f"Each seed deals {KNOWN} classes to the target and {KNOWN} to the source. k of the source's are wanted. Every row has the same local set,"
         f" {PER_WANTED} images of a wanted and {PER_ORIGINAL} of an original class, in the same augmented views; batches are half wanted, half original"
-        " images. The nets have seen other training images besides, the joint training all of them. Measured on test images of original and wanted"
+        " images. Only clones learn from mixed images besides, as many again, by both nets' answers: it is part of their method, and no baseline was tried with them. The nets have seen other training images besides, the joint training all of them. Measured on test images of original and wanted"
         " classes, which nothing was chosen by. Mean: of the accuracy on original and the accuracy on wanted classes. Changed: original-class"
         " images whose predicted class is not the one that the target alone gives. Added: parameters, of the target's.",
         "The clone's recipe is the default, with the world's augmentation. Baselines learn"

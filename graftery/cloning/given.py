@@ -31,7 +31,8 @@ def check_sets(
     """
     classes = (*classes_of(target.manifest), *wanted)
     ours = only_output(target.manifest)[1].model_copy(update={"shape": ("N", len(classes)), "class_names": classes})
-    _check_shape(samples, target.manifest, "samples")
+    for net in (target, source):  # both are asked about them
+        _check_shape(samples, net.manifest, "samples")
     if evaluate_on is not None:
         _check_measured(evaluate_on, target.manifest, ours, "evaluate_on")
     if source_evaluate_on is not None:

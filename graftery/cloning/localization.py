@@ -252,7 +252,7 @@ def _saliency(wish: Wanted) -> Tensor:
     rows = wish.local.wanted
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SALIENCY_IMAGES]].to(device)
     total = torch.zeros(units, device=device)
-    for chunk in torch.split(rows, 32):
+    for chunk in _chunks(rows):
         opened = torch.ones(units, device=device, requires_grad=True)
         loss = F.cross_entropy(wish.logits(opened, chunk), wish.truth[chunk], reduction="sum")
         (found,) = torch.autograd.grad(loss, opened)
@@ -261,6 +261,14 @@ def _saliency(wish: Wanted) -> Tensor:
         at = places.to(device)
         total[at] = total[at] / total[at].max().clamp_min(1e-12)
     return total
+
+
+def _chunks(rows: Tensor) -> list[Tensor]:
+    """32 rows each; never one alone, as batch norms on vectors take no batch of one."""
+    chunks = list(torch.split(rows, 32))
+    if len(chunks) > 1 and len(chunks[-1]) == 1:
+        chunks[-2:] = [torch.cat(chunks[-2:])]
+    return chunks
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from graftery.cloning.taps import shapes_of
+from graftery.cloning.taps import batched_shapes_of
 from graftery.errors import Misfit, RecipeRefused
 from graftery.module import ModuleFile, cut
 from graftery.module.cutting import separates
@@ -92,17 +92,18 @@ class _Net:
     order: Mapping[str, int]
     living: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]]
+    """Without the batch, of values that have it in front."""
 
     @classmethod
     def of(cls, file: ModuleFile) -> _Net:
         order = {node.id: index for index, node in enumerate(file.graph.nodes)}
         living = {node.id for node in needed(file.graph, file.graph.outputs)} - set(file.graph.outputs.values())
-        return cls(file, order, frozenset(living), shapes_of(file))
+        return cls(file, order, frozenset(living), batched_shapes_of(file))
 
     def place(self, layer: str) -> Place | None:
         """A layer as a place; None: it gives no features that an output needs."""
         ref = self.file.graph.names[layer]
-        shape: Shape = tuple(self.shapes.get(ref, ())[1:])
+        shape: Shape = self.shapes.get(ref, ())
         if ref not in self.living or not joinable(shape, shape):
             return None
         return Place(layer, shape, self.order[ref] / len(self.order))

@@ -53,12 +53,22 @@ def tapped(file: ModuleFile, values: Mapping[str, str]) -> fx.GraphModule:
     return build(replace(graph, nodes=tuple(needed(graph, values))), file.weights)
 
 
-def shapes_of(file: ModuleFile) -> dict[str, tuple[int, ...]]:
-    """The shape of every value of a net at its probe; of what is no tensor, none."""
-    watcher = _Watcher(file.graph, file.weights)
+def shapes_of(file: ModuleFile, rows: int | None = None) -> dict[str, tuple[int, ...]]:
+    """The shape of every value of a net at its probe, or so many rows like it; of what is no tensor, none."""
+    watcher, x = _Watcher(file.graph, file.weights), file.extras[PROBE_X]
     with torch.no_grad():
-        watcher.run(file.extras[PROBE_X])
+        watcher.run(x if rows is None else x[:1].repeat(rows, *[1] * (x.ndim - 1)))
     return watcher.shapes
+
+
+def batched_shapes_of(file: ModuleFile) -> dict[str, tuple[int, ...]]:
+    """The shapes, without the batch, of those values of a net that have the batch in front: not of tokens [T, N, D], nor of all windows of all images."""
+    few, more = (shapes_of(file, rows) for rows in _TWO_BATCHES)
+    both = [(ref, shape, more.get(ref, ())) for ref, shape in few.items()]
+    return {ref: shape[1:] for ref, shape, other in both if (shape[:1], other[:1]) == tuple((n,) for n in _TWO_BATCHES)}
+
+
+_TWO_BATCHES = (2, 3)
 
 
 class _Watcher(fx.Interpreter):

@@ -36,29 +36,33 @@ EACH = 6
 
 
 class _Classifier(nn.Module):
-    """[N, channels, 8, 8] -> logits [N, K], over features [N, width, 4, 4]."""
+    """[N, channels, 8, 8] -> logits [N, K], over features [N, width, 4, 4]. `flat`: images of no other size."""
 
-    def __init__(self, classes: int, width: int, channels: int = 1) -> None:
+    def __init__(self, classes: int, width: int, channels: int = 1, *, flat: bool = False) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
         )
         self.block = nn.Sequential(nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU())
-        self.head = nn.Linear(2 * width, classes)
+        self.flat = flat
+        self.head = nn.Linear(2 * width * (16 if flat else 1), classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.block(self.features(x)).mean((2, 3)))
+        maps = self.block(self.features(x))
+        logits: Tensor = self.head(maps.flatten(1) if self.flat else maps.mean((2, 3)))
         return logits
 
 
 @cache
-def teacher(classes: tuple[str, ...] | int, width: int = 4, seed: int = 0, channels: int = 1) -> ModuleFile:
+def teacher(
+    classes: tuple[str, ...] | int, width: int = 4, seed: int = 0, channels: int = 1, *, flat: bool = False
+) -> ModuleFile:
     """A whole net with random weights; its output is called `is`, its classes by these names, or by none."""
     torch.manual_seed(seed)
     count, names = (classes, None) if isinstance(classes, int) else (len(classes), classes)
     meaning = OutputMeaning(semantics="classification", class_names=names)
     x = torch.zeros(2, channels, files.SIDE, files.SIDE)
-    return trace(_Classifier(count, width, channels).eval(), x, outputs={"is": meaning})
+    return trace(_Classifier(count, width, channels, flat=flat).eval(), x, outputs={"is": meaning})
 
 
 @cache

@@ -171,6 +171,21 @@ def test_what_the_target_says_of_groups_its_clone_says_too(world: World) -> None
 
 
 @SQLITE
+def test_the_same_clone_is_measured_on_other_samples_later(world: World) -> None:
+    for sets in ({}, {"evaluate_on": "few"}, {"source_evaluate_on": "all-birds"}, {}):
+        claim = world.claim(network="animals-and-owl", **sets)
+        _, made = world.made(claim)
+        result = world.publish(claim, made)
+        assert result["clone"] == "owl:1", "the samples that it is measured on change no byte"
+    with world.place.database.read() as session:
+        found = [catalogue.resolve(session, ref).metrics for ref in ("owl", "animals-and-owl")]
+    for metrics in found:
+        assert (
+            metrics is not None and {"position", "original", "wanted", "changed", "masked_unwanted"} <= metrics.keys()
+        )
+
+
+@SQLITE
 def test_a_target_that_has_clones_gets_one_more(world: World) -> None:
     world.place.put("jay", "clone", clones.made(("jay",)))
     world.put_network("both", clones.animals(), ("jay",))

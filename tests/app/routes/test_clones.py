@@ -10,7 +10,7 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save
 
-from graftery.module import ModuleFile
+from graftery.module import ModuleFile, cut
 from graftery.spec.manifest import Preprocessing
 from graftery.spec.recipes import CloneRecipe
 from tests.support import clones, files
@@ -75,6 +75,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"samples": "birds"}, 409, "kind_mismatch"),
     ({"name": "birds"}, 409, "kind_conflict"),
     ({"network": "birds-f"}, 409, "kind_conflict"),
+    ({"name": "both", "network": "both"}, 409, "kind_conflict"),
     ({"alias": "stable"}, 422, "request_invalid"),
     ({"want": []}, 422, "request_invalid"),
     ({"want": ["owl", "owl"]}, 422, "request_invalid"),
@@ -88,6 +89,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"samples": "few-of-each"}, 422, "samples_missing"),
     ({"samples": "no-owl"}, 422, "samples_missing"),
     ({"samples": "large"}, 409, "shape_mismatch"),
+    ({"source": "flat-birds", "samples": "wide"}, 409, "shape_mismatch"),
     ({"evaluate_on": "unlabelled"}, 422, "samples_invalid"),
     ({"evaluate_on": "one-class"}, 422, "samples_invalid"),
     ({"source_evaluate_on": "five-classes"}, 422, "samples_invalid"),
@@ -108,6 +110,9 @@ def oddities(client: TestClient, world: None) -> None:
     push_samples(client, "no-owl", save({"x": x, "y": y % 2}))
     push_samples(client, "one-class", save({"x": x, "y": y * 0}))
     push_samples(client, "large", save({"x": torch.randn(30, 3, 8, 8), "y": y % 3}))
+    push_samples(client, "wide", save({"x": torch.randn(30, 1, 16, 16), "y": y % 3}))
+    flat, tasks = cut(clones.teacher(clones.BIRDS, flat=True), files.CUT)
+    compose(client, "flat-birds", (flat, tasks["is"]))
     compose(client, "unnamed", clones.parts(3))
     compose(client, "unnamed-too", clones.parts(2))
     compose(client, "colour-birds", clones.parts(clones.BIRDS, channels=3))

@@ -43,6 +43,32 @@ def test_what_is_no_layer_in_between_is_refused(layer: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+class _SequenceFirst(nn.Module):
+    """A part of it works on tokens [T, N, D]: images are not in front there."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.tokens = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.tokens(self.stem(x).flatten(2).permute(2, 0, 1))
+        logits: torch.Tensor = self.head(self.body(tokens.mean(0)))
+        return logits
+
+
+def test_layers_that_have_not_the_images_in_front_are_no_places() -> None:
+    source, target = (skills.untrained(_SequenceFirst(len(known)), known) for known in (skills.SOURCE, skills.TARGET))
+    found = positions(target, source)
+    assert {place.target for place in found} == {"stem", "body"}
+    assert {place.source for place in found} == {"stem", "body"}
+    with pytest.raises(RecipeRefused) as caught:
+        positions(target, source, ["tokens"])
+    assert caught.value.code == "position_invalid"
+
+
 def test_a_net_of_one_layer_has_no_place() -> None:
     flat = skills.untrained(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), skills.TARGET)
     with pytest.raises(Misfit) as caught:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from graftery.cloning import Cloned, attach, clone, detach, jointly
+from graftery.cloning.given import check_sets
 from graftery.cloning.insertion import Extension
 from graftery.cloning.local import effective
 from graftery.data import SampleSet
@@ -240,6 +242,18 @@ def test_images_that_the_nets_do_not_read_are_refused() -> None:
         assert "samples has images of shape" in _refused(Misfit, "shape_mismatch", samples=SampleSet(x, local.y))
         _refused(Misfit, "shape_mismatch", evaluate_on=SampleSet(x, local.y))
         _refused(Misfit, "shape_mismatch", source_evaluate_on=SampleSet(x, local.y))
+
+
+def test_images_of_a_size_that_only_the_target_reads_are_refused() -> None:
+    local = skills.local(2)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, len(skills.SOURCE)))
+    maps = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    pooled = skills.untrained(maps, skills.TARGET)
+    wide = SampleSet(local.x.repeat(1, 1, 2, 2), local.y)
+    check_sets(pooled, pooled, (), wide, evaluate_on=None, source_evaluate_on=None)
+    source = skills.untrained(flat, skills.SOURCE)
+    with pytest.raises(Misfit, match=r"samples has images of shape \[1, 16, 16\], the net reads \[1, 8, 8\]"):
+        check_sets(source, pooled, (), wide, evaluate_on=None, source_evaluate_on=None)
 
 
 def test_labels_to_measure_by_that_are_none_of_the_classes_are_refused() -> None:
