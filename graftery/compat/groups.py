@@ -105,7 +105,7 @@ def found(
         methods: any of RP, DCC, IIW.
         image: [n, ...], whose shape is an input's.
         common: common classes and the names that tasks have for each; DCC needs two.
-        check: a few images of common classes, labelled by their index, that the owner lets go with the group.
+        check: a few images of common classes, labelled by their index in `common`, that the owner lets go with the group.
         seed: of the first weights.
 
     Raises:
@@ -115,17 +115,25 @@ def found(
     spec = GroupSpec(
         methods=methods, common=dict(common or {}), image=TensorSpec(dtype="float32", shape=("N", *image.shape[1:]))
     )
-    _check_methods(spec)
+    check_methods(spec)
     split = design.split(TURNS, seed, "group")
     with torch.no_grad():
         features = split.extractor.eval()(image[:1].float())
     extras = _initial(design, seed) if "IIW" in methods else {}
-    extras |= {} if check is None else checks(check, spec)
+    extras |= {} if check is None else checks(_in_order(check, list(common or {}), spec), spec)
     given = {UNTRAINED: OutputMeaning()}
     file = trace(
         _Back(), features.expand(2, *features.shape[1:]), kind="adapter", outputs=given, description=description
     )
     return _as_group(file, spec, design.cut, preprocessing, extras)
+
+
+def _in_order(check: SampleSet, given: list[str], spec: GroupSpec) -> SampleSet:
+    """Labelled in the order of the head's logits, in place of that in which the classes were given."""
+    y, order = check.y, list(spec.common)
+    if y is None or y.is_floating_point() or y.ndim != 1 or not 0 <= int(y.min()) <= int(y.max()) < len(given):
+        return check  # which `checks` says
+    return SampleSet(check.x, torch.tensor([order.index(name) for name in given])[y.long()])
 
 
 def with_heads(
@@ -187,7 +195,12 @@ def _as_group(
     return replace(file, manifest=file.manifest.model_copy(update=stated), extras={**file.extras, **extras})
 
 
-def _check_methods(spec: GroupSpec) -> None:
+def check_methods(spec: GroupSpec) -> None:
+    """Refuse methods that the group's classes or images leave nothing to do.
+
+    Raises:
+        RecipeRefused: `common_classes`; `recipe_invalid`.
+    """
     if "DCC" in spec.methods and len(spec.common) < 2:
         raise RecipeRefused(f"DCC tells common classes apart, but {len(spec.common)} are named", code="common_classes")
     sides = spec.image.shape[2:]

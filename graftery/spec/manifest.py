@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from graftery.spec.names import DIGEST_PATTERN
 
@@ -92,10 +92,16 @@ class GroupSpec(Frozen):
     common: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         max_length=10_000,
-        description="Common classes, in the order of the head's logits, and the names that tasks have for each",
+        description="Common classes, and the names that tasks have for each. The head's logits are in the order of the alphabet,"
+        " whatever order they are given in: a file, in which keys are sorted, would keep no other",
         examples=[{"car": ["car", "automobile"]}],
     )
     image: TensorSpec = Field(description="What goes into the feature extractors")
+
+    @field_validator("common")
+    @classmethod
+    def _in_order(cls, common: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return dict(sorted(common.items()))
 
     @model_validator(mode="after")
     def _once(self) -> Self:

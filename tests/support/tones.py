@@ -53,9 +53,10 @@ def _head(rows: Tensor, bias: Tensor) -> nn.Module:
     return nn.Sequential(OrderedDict(flat=nn.Flatten(), linear=linear))
 
 
-def _tones(threshold: float) -> nn.Module:
+def _tones(threshold: float, order: tuple[str, ...] = TONES) -> nn.Module:
     even = torch.full((1, 1, SIDE, SIDE), 1 / SIDE**2)
-    return _head(torch.cat([-even, even]), torch.tensor([threshold, -threshold]))
+    signs = [1.0 if tone == "bright" else -1.0 for tone in order]
+    return _head(torch.cat([sign * even for sign in signs]), -threshold * torch.tensor(signs))
 
 
 def _turns() -> nn.Module:
@@ -91,7 +92,7 @@ def group(seed: int = 0, *, trained: bool = True, preprocessing: Preprocessing |
         return made
     with torch.no_grad():
         features = _net(1.0, 0.0, 0.25).lower(kept.x[:2])
-    return with_heads(Group(made), {"common": _tones(0.25), "rotation": _turns()}, features)
+    return with_heads(Group(made), {"common": _tones(0.25, tuple(sorted(COMMON))), "rotation": _turns()}, features)
 
 
 def _net(scale: float, shift: float, threshold: float) -> Net:

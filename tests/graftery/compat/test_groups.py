@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from graftery import load, verify
-from graftery.compat import Group, Trained, found
+from graftery.compat import Group, Task, Trained, found
+from graftery.compat.tasks import NOT_COMMON, common_labels
 from graftery.data import SampleSet
 from graftery.errors import GrafteryError, ModuleFileError, SamplesRefused
 from graftery.module import ModuleFile
@@ -24,6 +25,20 @@ def test_a_group_before_its_training_gives_its_input_back(group: ModuleFile, tmp
     assert not read.trained
     assert read.heads == {"rotation": 4, "common": 4}
     assert read.check is not None and len(read.check) == 80
+
+
+def test_common_classes_are_in_one_order_in_whatever_order_they_are_named(tmp_path: Path) -> None:
+    """A file keeps no other than the alphabet's: labels that were counted in another would be other classes there."""
+    x, y = images()[0][:60], torch.arange(60) % 3
+    named = {"truck": ("truck", "lorry"), "cat": ("cat",), "ship": ("ship",)}
+    made = found(DESIGN, ("DCC",), X, common=named, check=SampleSet(x, y))
+    made.save(tmp_path / "g.safetensors")
+    for group in (Group(made), Group(load(tmp_path / "g.safetensors"))):
+        assert list(group.spec.common) == ["cat", "ship", "truck"]
+        assert group.check is not None and group.check.y is not None
+        assert [list(group.spec.common)[label] for label in group.check.y] == [list(named)[label] for label in y]
+        words = Task("a", ("lorry", "bird", "cat"), SampleSet(x, y), DESIGN)
+        assert common_labels(words, group.spec.common).tolist() == [2, NOT_COMMON, 0]
 
 
 def test_a_trained_group_has_its_heads(trained: Trained, tmp_path: Path) -> None:
