@@ -11,7 +11,7 @@ _INTERVAL = "_interval"
 _MINUS = "_minus_"
 _OF_NOISE = "with the teacher, on noise; a flag, not an accuracy"
 
-_TRIED = {"common", "rotation", "head", "head_chance"}
+_TRIED = {f"{name}{what}" for name in ("common", "rotation", "head") for what in ("", "_chance")}
 
 Entries = list[tuple[str, object]]
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from graftery.compat.checking import check_weights
 from graftery.compat.groups import Group
 from graftery.compat.members import written
 from graftery.compat.recombination import chance_of
 from graftery.compat.splitting import Split
 from graftery.compat.tasks import Task, check_apart, check_common, check_shared
 from graftery.errors import Misfit, RecipeRefused, SamplesRefused, refusing
+from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION
 from graftery.spec.groups import above
 from graftery.spec.recipes import CompatRecipe
@@ -101,10 +103,12 @@ class Begun:
     Args:
         mark: tells it from others: what it computes and with which weights, what of it learns, and its layers as they print
             themselves, since what only works in training (dropout) is in no file.
+        features: the shape of one image's.
     """
 
     split: Split
     mark: str
+    features: tuple[int, ...]
 
 
 def fingerprint(tasks: Sequence[Task], group: Group, recipe: CompatRecipe, begins: Sequence[Begun]) -> str:
@@ -143,10 +147,32 @@ def begun(task: Task, group: Group, recipe: CompatRecipe) -> Begun:
         raise RecipeRefused(f"no weight of {task.name} requires a gradient: nothing would be learned")
     # A net that no file can hold is refused now, not after its training.
     made = written(task, split, group)
+    if "IIW" in group.spec.methods:
+        check_weights(made.extractor, group)
+    if group.trained and group.heads:
+        _check_heads(made.extractor, group, task)
     learning = [name for name, parameter in learned.named_parameters() if parameter.requires_grad]
     layers = re.sub(r" at 0x[0-9a-f]+", "", repr(split.net))
     split.net.train()
-    return Begun(split, f"{(made.net or made.extractor).digest}{learning}{layers}")
+    return Begun(split, f"{(made.net or made.extractor).digest}{learning}{layers}", got)
+
+
+def check_alike(tasks: Sequence[Task], begins: Sequence[Begun]) -> None:
+    """Refuse networks whose features differ in a size that the group leaves free: its heads are of all of them.
+
+    Raises:
+        Misfit: `shape_mismatch`.
+    """
+    shapes = {begin.features: task.name for task, begin in zip(tasks, begins, strict=True)}
+    if len(shapes) > 1:
+        said = ", ".join(f"those of {name} {list(shape)}" for shape, name in shapes.items())
+        raise Misfit(f"the features differ: {said}", hint="cut where all have the same shape")
+
+
+def _check_heads(extractor: ModuleFile, group: Group, task: Task) -> None:
+    says = f"the group's heads do not take features of {task.name}"
+    with torch.no_grad(), refusing(lambda why: Misfit(f"{says}: {why}")):
+        group.file.net()(extractor.net()(task.train.x[:1].float()))
 
 
 def _features(task: Task, split: Split) -> tuple[int, ...]:

@@ -11,10 +11,20 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from graftery.compat import losses
-from graftery.compat.groups import CHECK_FEATURES, CHECK_X, CHECK_Y, CHECKED, INITIAL, Group, a_few, checks
+from graftery.compat.groups import (
+    CHECK_FEATURES,
+    CHECK_X,
+    CHECK_Y,
+    CHECKED,
+    INITIAL,
+    Group,
+    a_few,
+    check_methods,
+    checks,
+)
 from graftery.compat.recombination import chance_of, class_ids, through
 from graftery.data import SampleSet
-from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused
+from graftery.errors import Misfit, ModuleFileError, SamplesRefused, TrainingFailed, WeightsRefused, refusing
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.spec.fit import fits, output_of, say
@@ -36,13 +46,15 @@ class Checked:
         rotation: of an extractor: turns that the group's head tells; not above chance is refused.
         head: of a head: common classes, of those that it names, that it tells from the first member's features. It is
             a figure, and no refusal: how well true heads recombine depends on the methods.
-        head_chance: what deciding for the most frequent of these would reach.
+        common_chance, rotation_chance, head_chance: what deciding for the most frequent class of these images would reach.
     """
 
     common: float | None = None
     rotation: float | None = None
     head: float | None = None
     head_chance: float | None = None
+    common_chance: float | None = None
+    rotation_chance: float | None = None
 
 
 def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
@@ -65,7 +77,7 @@ def check_member(module: ModuleFile, group_file: ModuleFile) -> Checked:
         raise Misfit(f"the module names {named}, this one is {group_file.digest[:12]}", code="group_mismatch")
     _check_signature(module, group)
     if "IIW" in group.spec.methods:
-        _check_weights(module, group)
+        check_weights(module, group)
     return _tried(module, group) if module.manifest.kind == "category" else _tried_head(module, group)
 
 
@@ -73,10 +85,12 @@ def check_group(file: ModuleFile) -> None:
     """Refuse a group whose own tensors cannot be what its members begin with and are checked on.
 
     Raises:
+        RecipeRefused: `common_classes`, `recipe_invalid`; as `found` does.
         ModuleFileError: `manifest_invalid`, first weights without IIW, or none with it; `weight_unused`.
         SamplesRefused: `samples_invalid`; the images to check members on, or the features to try heads on.
     """
     group = Group(file)
+    check_methods(group.spec)
     known = (CHECK_X, CHECK_Y, *([CHECK_FEATURES] if group.trained else [])) if CHECK_X in file.extras else ()
     odd = [name for name in sorted(file.extras) if name.startswith("group.") and name not in known]
     odd = [name for name in odd if not name.startswith(INITIAL)]
@@ -127,8 +141,12 @@ def _check_signature(module: ModuleFile, group: Group) -> None:
         )
 
 
-def _check_weights(module: ModuleFile, group: Group) -> None:
-    """With IIW, an extractor's weights have the names and shapes of those that all begin with."""
+def check_weights(module: ModuleFile, group: Group) -> None:
+    """With IIW, an extractor's weights have the names and shapes of those that all begin with.
+
+    Raises:
+        Misfit: `architecture_mismatch`.
+    """
     initial = group.initial
     for name, weight in module.weights.items() if module.manifest.kind == "category" else ():
         if name not in initial or initial[name].shape != weight.shape:
@@ -142,24 +160,26 @@ def _tried(module: ModuleFile, group: Group) -> Checked:
     check = group.check
     if check is None or not group.trained or not group.heads:
         return Checked()
-    common = rotation = None
+    found: dict[str, float] = {}
     extractor, heads = module.net(), group.file.net()
 
     def seen(images: Tensor) -> Any:
         return heads(extractor(images))
 
     if COMMON in group.heads and check.y is not None:
-        common = _reached(COMMON, seen, _affordable(check, seen))
+        found |= _reached(COMMON, seen, _affordable(check, seen))
     if ROTATION in group.heads:
         few = _affordable(SampleSet(check.x, torch.arange(len(check)) % TURNS), seen)
         turns = class_ids(few)
-        rotation = _reached(ROTATION, seen, SampleSet(losses.turned(few.x, turns), turns))
-    return Checked(common, rotation)
+        found |= _reached(ROTATION, seen, SampleSet(losses.turned(few.x, turns), turns))
+    return Checked(**found)
 
 
 def _affordable(check: SampleSet, net: Callable[[Tensor], Any]) -> SampleSet:
     """As many of the images as the work on them may take, FEWEST at least; all, where fewer could tell nothing."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # A size that both leave free may be one that the head does not take.
+    says = "the group's heads do not take features of the module"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, refusing(lambda why: Misfit(f"{says}: {why}")):
         net(check.x[:1])
     few = a_few(check, max(FEWEST, WORK // max(1, counter.get_total_flops())))
     return few if above(1.0, chance_of(few), len(few)) else check
@@ -188,7 +208,9 @@ def _tried_head(module: ModuleFile, group: Group) -> Checked:
     return Checked(head=float(right.double().mean()), head_chance=chance_of(SampleSet(seen.x[rows], shown[rows])))
 
 
-def _reached(head: str, seen: Callable[[Tensor], Any], check: SampleSet) -> float:
+def _reached(head: str, seen: Callable[[Tensor], Any], check: SampleSet) -> dict[str, float]:
+    """As `Checked` has it."""
+
     def logits_of(images: Tensor) -> Tensor:
         found = seen(images)
         logits: Tensor = found[head] if isinstance(found, dict) else found
@@ -202,4 +224,4 @@ def _reached(head: str, seen: Callable[[Tensor], Any], check: SampleSet) -> floa
             code="at_chance",
             hint="the module was trained against another group, or hardly at all",
         )
-    return right
+    return {head: right, f"{head}_chance": chance}

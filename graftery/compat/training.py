@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat import losses
-from graftery.compat.beginning import begun, check, device_of, fingerprint
+from graftery.compat.beginning import begun, check, check_alike, device_of, fingerprint
 from graftery.compat.groups import Group, with_heads
 from graftery.compat.layout import laid_out, placed
 from graftery.compat.members import Member, member_of
-from graftery.compat.splitting import Split
+from graftery.compat.splitting import Split, split_at
 from graftery.compat.tasks import Task, common_labels
 from graftery.data.augment import augment
 from graftery.data.streams import generator
@@ -31,6 +31,7 @@ from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.nn.freezing import freeze, unchanged
+from graftery.nn.statistics import statistics_kept
 from graftery.spec.recipes import CompatRecipe
 
 
@@ -91,6 +92,7 @@ def train(
     with repeatable(where), torch.random.fork_rng(devices=[]):
         run = _Run.of(tasks, against, recipe, where)
         loop = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=run.mark)
+        run.completed()  # heads that no file can hold are refused now, not after the training
         with unchanged(*run.frozen):
             run.learn(loop.phase_of("train", {}))
         completed = run.completed()
@@ -115,6 +117,8 @@ class _Run:
     nets: list[Split]
     shared: dict[str, nn.Module]
     """r and c by the name of their output: learned with the nets, or the group's own."""
+    learned_heads: dict[str, Split]
+    """The networks that r and c are the heads of, where they are learned."""
     mark: str
     """`fingerprint`."""
     layout: torch.memory_format = torch.contiguous_format
@@ -127,14 +131,16 @@ class _Run:
         nets = [begin.split.on(device) for begin in begins]
         if group.trained and group.heads:
             net = freeze(group.file.net().to(device))
+            heads: dict[str, Split] = {}
             shared: dict[str, nn.Module] = {name: _Output(net, name) for name in group.heads}
         else:
-            first = tasks[0].design
-            shared = {
-                name: first.split(logits, recipe.seed, f"compat.{name}").head.to(device)
+            check_alike(tasks, begins)
+            heads = {
+                name: tasks[0].design.split(logits, recipe.seed, f"compat.{name}").on(device)
                 for name, logits in group.heads.items()
             }
-        run = cls(tasks, group, recipe, device, nets, shared, mark)
+            shared = {name: split.head for name, split in heads.items()}
+        run = cls(tasks, group, recipe, device, nets, shared, heads, mark)
         return replace(
             run, layout=laid_out(list(zip(nets, (task.train.x for task in tasks), strict=True)), shared, device)
         )
@@ -197,7 +203,7 @@ class _Run:
                     TURNS, (len(images),), generator=generator(recipe.seed, f"turns/{task.name}", step)
                 )
                 turns = turns.to(self.device)
-                with _statistics_kept(net.extractor):
+                with statistics_kept(net.extractor):
                     logits[ROTATION] = self.shared[ROTATION](net.extractor(losses.turned(images, turns)))
         terms = {} if labels is None else {"own": losses.own(logits["own"].float(), labels)}
         if labels is not None and COMMON in logits:
@@ -211,7 +217,9 @@ class _Run:
         """The group, with the heads that were learned here."""
         if not self.joint:
             return self.group
-        first = self.nets[0].extractor
+        # Split anew: what a net asks of `self.training` was answered for training when it was split.
+        design = self.tasks[0].design
+        first = split_at(self.nets[0].net.eval(), design.cut).extractor
 
         def extractor(images: Tensor) -> Tensor:
             features: Tensor = first(images.to(self.device)).cpu()
@@ -219,8 +227,10 @@ class _Run:
 
         with torch.no_grad():
             features = extractor(self.tasks[0].train.x[:1].float())
-        heads = {name: head.cpu() for name, head in self.shared.items()}
-        return Group(with_heads(self.group, heads, features, extractor))
+        heads = {name: split_at(split.net.eval(), design.cut).head for name, split in self.learned_heads.items()}
+        return Group(
+            with_heads(self.group, {name: deepcopy(head).cpu() for name, head in heads.items()}, features, extractor)
+        )
 
     def trained(self, group: Group, history: list[dict[str, float | int | str]]) -> Trained:
         """The members, measured.
@@ -266,20 +276,6 @@ def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor 
     random = generator(recipe.seed, f"augment/{task.name}", step)
     images = augment(task.train.x[rows].float(), recipe.augment, random)
     return images, None if task.train.y is None else task.train.y[rows].long()
-
-
-@contextmanager
-def _statistics_kept(net: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics, and keep their running ones: turned images are not what the net will see."""
-    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked
 
 
 def _sgd(parameters: Mapping[str, Tensor], recipe: CompatRecipe) -> torch.optim.SGD:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,14 @@ class Checkpoint:
     fingerprint: str = ""
 
     def save(self, path: str | Path) -> None:
+        """Write it, or leave what is there as it is."""
+        part = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.part")
         state = json.dumps({"step": self.step, "phase": self.phase, "fingerprint": self.fingerprint}, sort_keys=True)
-        save_file({name: value.contiguous() for name, value in self.tensors.items()}, path, {"checkpoint": state})
+        try:
+            save_file({name: value.contiguous() for name, value in self.tensors.items()}, part, {"checkpoint": state})
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

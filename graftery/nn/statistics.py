@@ -5,12 +5,13 @@ Source: ours (docs/methods/compat.md, docs/methods/cloning.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from graftery.errors import SamplesRefused
@@ -80,3 +81,17 @@ class _Statistics(fx.Interpreter):
         variance, mean = torch.var_mean(x.detach(), over)
         self.found.append((mean, variance))
         return F.batch_norm(x, None, None, weight, bias, training=True, eps=float(eps))
+
+
+@contextmanager
+def statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics, and keep their running ones: turned images are not what the net will see."""
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.track_running_stats = tracked

@@ -152,6 +152,10 @@ def test_cells_of_another_precision_are_marked_and_measured_again(tmp_path: Path
     text = page(list(kept), kept.facts, [])
     assert "† 1 cells are of networks that learned in bfloat16" in text
     assert "| RP † |" in text and "| IIW |" in text
+    assert "- yes" in text, "the table's own cells are whole"
+    kept.put("RP/1", {**_cell("RP", 1, 10.0, 0.6), "precision": "bfloat16"})
+    text = page(list(kept), kept.facts, [])
+    assert text.count("**not measured in full**") == 6, "what was asked is of the protocol's cells"
 
 
 def test_networks_that_learned_otherwise_are_trained_again(

@@ -35,7 +35,7 @@ Preprocessing = Annotated[str | None, typer.Option(help="JSON (or @FILE) with me
 Check = Annotated[
     Path | None,
     typer.Option(
-        help="Images that go along, to check members on: whoever has the group sees them. y counts common classes.",
+        help="Images that go along, to check members on: whoever has the group sees them. y counts common classes, in the order in which they are named.",
         metavar="SAMPLES",
     ),
 ]

@@ -72,8 +72,7 @@ def checked(path: Path, group: ModuleFile, found: Checked, *, as_json: bool) -> 
     if as_json:
         say_json({"path": str(path), "group": group.digest, "reached": asdict(found)})
         return
-    spec = group.manifest.group
-    chances = {"common": 1 / max(1, len(spec.common) if spec else 1), "rotation": 1 / 4}
+    chances = {"common": found.common_chance or 0.0, "rotation": found.rotation_chance or 0.0}
     reached = {"common": found.common, "rotation": found.rotation}
     entries = [("group", f"sha256:{group.digest}")] + [
         (f"head {name}", f"right on {share:.1%} of the group's images; chance is {chances[name]:.1%}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,11 +73,15 @@ def learned(
         AtChance: after those of the networks that are above chance were written.
         typer.Exit: after Ctrl-C.
     """
+    # Read when CUDA starts: without it cuBLAS does not repeat its bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from graftery.compat import AtChance, train
+    from graftery.compat.groups import Group
 
     resume = _checkpoint_in(folder)
     if resume is None:
-        free([*(path for task in tasks for path in _places(folder, task.name).values()), _at(folder, GROUP)])
+        members = [path for task in tasks for path in _places(folder, task.name).values()]
+        free([*members, *([] if Group(group).trained else [_at(folder, GROUP)])])
     try:
         with training_view() as show:
             return train(

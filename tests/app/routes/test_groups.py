@@ -27,6 +27,10 @@ from tests.support import files, pretend_precheck, tones
 from tests.support.http import code_of, in_store, push, push_samples
 from tests.support.verifiers import SharedPrecheckers
 
+NOT_TRIED = {f"{name}{what}": None for name in ("common", "rotation", "head") for what in ("", "_chance")}
+TRIED = {**NOT_TRIED, "common": 1.0, "common_chance": 0.5, "rotation": 1.0, "rotation_chance": 0.25}
+"""What is kept of an extractor whose features the group's heads were tried on."""
+
 GROUP, MEMBER, OTHER = tones.group(), tones.member(), tones.member(scale=2.0, shift=0.15)
 
 
@@ -67,12 +71,8 @@ def test_members_show_in_lineage_and_hold_their_group(client: TestClient, member
 
 
 def test_what_the_groups_heads_reached_is_kept(client: TestClient, members: None) -> None:
-    assert client.get("/v1/versions/a").json()["metrics"] == {
-        "group": {"common": 1.0, "rotation": 1.0, "head": None, "head_chance": None}
-    }
-    assert client.get("/v1/versions/a-is").json()["metrics"] == {
-        "group": {"common": None, "rotation": None, "head": None, "head_chance": None}
-    }
+    assert client.get("/v1/versions/a").json()["metrics"] == {"group": TRIED}
+    assert client.get("/v1/versions/a-is").json()["metrics"] == {"group": NOT_TRIED}
 
 
 def _odd() -> dict[str, tuple[ModuleFile, int, str]]:
@@ -189,7 +189,7 @@ def test_the_parts_of_a_teacher_are_members(client: TestClient, group: dict[str,
     response = client.put("/v1/teachers/a", params={"cut": "lower"}, content=files.file_bytes(MEMBER.net))
     assert response.status_code == 201, response.text
     out = response.json()
-    assert out["category"]["metrics"]["group"] == {"common": 1.0, "rotation": 1.0, "head": None, "head_chance": None}
+    assert out["category"]["metrics"]["group"] == TRIED
     assert out["networks"]["tone"]["metrics"] == {"group": group["digest"]}
     down = client.get("/v1/versions/kin/lineage", params={"direction": "down", "depth": 1}).json()
     assert {each["child"] for each in down["edges"]} == {"a:1", "a-tone:1", "a-teacher:1"}
@@ -213,7 +213,7 @@ def test_an_untrained_group_has_no_heads_to_try(client: TestClient) -> None:
     young = tones.group(trained=False)
     push(client, "young", files.file_bytes(young))
     version = push(client, "a", files.file_bytes(tones.member(young, scale=-1.0).extractor))
-    assert version["metrics"] == {"group": {"common": None, "rotation": None, "head": None, "head_chance": None}}
+    assert version["metrics"] == {"group": NOT_TRIED}
 
 
 def _compose(client: TestClient, category: str, task: str, name: str = "net", **more: Any) -> Any:

@@ -8,10 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
-from graftery.compat import AtChance, Design, Task, found, train
+from graftery.compat import AtChance, Design, Task, check_member, found, train
+from graftery.compat.groups import CHECK_FEATURES, Group, with_heads
 from graftery.data import SampleSet
-from graftery.errors import GrafteryError
+from graftery.errors import GrafteryError, Misfit
+from graftery.module import ModuleFile
+from graftery.spec.manifest import Parent
 from graftery.spec.recipes import CompatRecipe
 from tests.support.compatible import COMMON, DESIGN, A, B, Net, images, task
 
@@ -49,6 +54,12 @@ def _built(build: Callable[[int], nn.Module]) -> Task:
     return replace(FEW, design=Design(build, "lower"))
 
 
+def _parametrised(logits: int) -> nn.Module:
+    net = Net(logits)
+    weight_norm(net.lower[0])
+    return net
+
+
 REFUSED: dict[str, tuple[Task, str]] = {
     "test images of another size": (_measured(torch.rand(42, 1, 9, 9), torch.arange(42) % 7), "shape_mismatch"),
     "test images of other channels": (_measured(torch.rand(42, 3, 8, 8), torch.arange(42) % 7), "shape_mismatch"),
@@ -60,6 +71,7 @@ REFUSED: dict[str, tuple[Task, str]] = {
     "an operator that no file can hold": (_built(_with(_Unknown())), "trace_unsupported"),
     "another number of logits": (_built(lambda logits: Net(logits + 1)), "shape_mismatch"),
     "a net for other images": (_built(_with(nn.Conv2d(3, 16, 1))), "shape_mismatch"),
+    "weights that a file calls otherwise": (_built(_parametrised), "architecture_mismatch"),
     "nothing to learn": (_built(lambda logits: _frozen(logits, all_of_it=True)), "recipe_invalid"),
 }
 
@@ -69,8 +81,68 @@ def test_what_could_only_fail_at_the_end_is_refused_before_the_first_step(what: 
     given, code = REFUSED[what]
     steps: list[object] = []
     with pytest.raises(GrafteryError) as refused:
-        train([given], found(DESIGN, (), X), QUICK, progress=steps.append)
+        # With IIW where the net itself is one of the group's.
+        iiw = given.design.net is _parametrised
+        train([given], found(given.design if iiw else DESIGN, ("IIW",) if iiw else (), X), QUICK, progress=steps.append)
     assert (refused.value.code, steps) == (code, [])
+
+
+class _Halved(Net):
+    """Features half as high and wide at the same cut, under a head that takes any size."""
+
+    def __init__(self, logits: int) -> None:
+        super().__init__(logits)
+        self.lower.append(nn.MaxPool2d(2))
+
+
+def test_features_of_other_sizes_are_refused_before_the_first_step() -> None:
+    halved = replace(FEW, name="b", design=Design(_Halved, "lower"))
+    steps: list[object] = []
+    with pytest.raises(
+        Misfit, match=r"the features differ: those of a \[16, 8, 8\], those of b \[16, 4, 4\]"
+    ) as refused:
+        train([FEW, halved], found(DESIGN, ("RP",), X), QUICK, progress=steps.append)
+    assert (refused.value.code, steps) == ("shape_mismatch", [])
+
+
+def _least_size(side: int) -> ModuleFile:
+    """A trained group whose head takes features of any size from this one on."""
+    made = Group(found(DESIGN, ("RP",), X, check=SampleSet(X.repeat(20, 1, 1, 1))))
+    head = nn.Sequential(nn.AvgPool2d(side), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    return with_heads(made, {"rotation": head}, torch.rand(2, 16, 8, 8))
+
+
+def test_features_that_the_groups_heads_do_not_take_are_refused_before_the_first_step() -> None:
+    group, steps = _least_size(6), list[object]()
+    train([FEW], group, QUICK)
+    with pytest.raises(Misfit, match="the group's heads do not take features of b") as refused:
+        train([replace(FEW, name="b", design=Design(_Halved, "lower"))], group, QUICK, progress=steps.append)
+    assert (refused.value.code, steps) == ("shape_mismatch", [])
+    small = train([replace(FEW, design=Design(_Halved, "lower"))], found(DESIGN, (), X), QUICK).members["a"].extractor
+    named = small.manifest.model_copy(update={"parents": (Parent(role="group", digest=group.digest),)})
+    with pytest.raises(Misfit, match="the group's heads do not take features of the module") as refused:
+        check_member(replace(small, manifest=named), group)
+    assert refused.value.code == "shape_mismatch"
+
+
+class _Asking(Net):
+    """What it drops depends on `self.training`, which is asked when it is called; below the cut and above."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.lower(functional.dropout(x, 0.3, self.training))
+        logits: Tensor = self.fc(functional.dropout(self.upper(features), 0.3, self.training))
+        return logits
+
+
+def test_a_net_that_asks_whether_it_is_trained_becomes_a_member() -> None:
+    design, kept = Design(_Asking, "lower"), SampleSet(images()[0][:40])
+    group = found(design, ("RP",), X, check=kept)
+    done = train([replace(FEW, design=design)], group, QUICK)
+    extractor = done.members["a"].extractor.net()
+    with torch.no_grad():
+        wanted = extractor(kept.x)
+    assert torch.allclose(done.group.extras[CHECK_FEATURES], wanted, atol=1e-5), "nothing is dropped in what goes along"
+    train([replace(FEW, design=design)], done.group, QUICK)
 
 
 @pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])

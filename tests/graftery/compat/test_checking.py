@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from graftery.compat.recombination import through
 from graftery.errors import GrafteryError
 from graftery.module import ModuleFile
 from graftery.spec.groups import above
-from graftery.spec.manifest import Parent, Preprocessing
+from graftery.spec.manifest import Parent, Preprocessing, TensorSpec
 
 
 def _stating(file: ModuleFile, **changed: object) -> ModuleFile:
@@ -26,6 +27,30 @@ def test_a_member_passes_with_what_the_groups_heads_see_in_it(trained: Trained) 
     assert found.common is not None and found.common > 0.6
     assert found.rotation is not None and found.rotation > 0.4
     assert check_member(trained.members["b"].head, trained.group).common is None
+
+
+def test_chance_is_told_beside_what_was_reached(trained: Trained) -> None:
+    found = check_member(trained.members["a"].extractor, trained.group)
+    check = Group(trained.group).check
+    assert check is not None and check.y is not None
+    assert found.common_chance == pytest.approx(float(torch.bincount(check.y).max()) / len(check))
+    assert found.rotation_chance == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"common": {"3": ("3",)}}, "common_classes"),
+        ({"image": TensorSpec(dtype="float32", shape=("N", 1, 8, 6))}, "recipe_invalid"),
+    ],
+)
+def test_a_group_that_nobody_could_have_founded_is_refused(group: ModuleFile, changed: Any, code: str) -> None:
+    spec = Group(group).spec
+    assert {"RP", "DCC"} <= set(spec.methods)
+    bare = replace(group, extras={name: value for name, value in group.extras.items() if ".check." not in name})
+    with pytest.raises(GrafteryError) as caught:
+        check_group(_stating(bare, group=spec.model_copy(update=changed)))
+    assert caught.value.code == code
 
 
 def test_a_large_extractor_is_tried_on_fewer_images(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,16 @@ def test_a_member_is_told_what_the_groups_heads_see_in_it(tmp_path: Path) -> Non
         "rotation": 1.0,
         "head": None,
         "head_chance": None,
+        "common_chance": 0.5,
+        "rotation_chance": 0.25,
     }
     assert _member(tmp_path, tones.member().head, group) == {
         "common": None,
         "rotation": None,
         "head": None,
         "head_chance": None,
+        "common_chance": None,
+        "rotation_chance": None,
     }
 
 

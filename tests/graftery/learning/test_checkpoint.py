@@ -19,6 +19,20 @@ def test_a_checkpoint_survives_the_disk(tmp_path: Path) -> None:
     assert all(torch.equal(after.tensors[name], value) for name, value in before.tensors.items())
 
 
+def test_a_write_that_breaks_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Checkpoint(1, {"x": torch.zeros(2)}, "train").save(tmp_path / "c")
+
+    def broken(_: object, path: Path, *__: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graftery.learning.checkpoint.save_file", broken)
+    with pytest.raises(KeyboardInterrupt):
+        Checkpoint(2, {"x": torch.ones(2)}, "train").save(tmp_path / "c")
+    assert Checkpoint.load(tmp_path / "c").step == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("nothing")
     save_file({"x": torch.zeros(1)}, tmp_path / "plain")
