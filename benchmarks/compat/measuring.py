@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 from benchmarks.compat.nets import ResNet8
 from benchmarks.compat.protocol import DEPTHS, PER_CLASS, RECIPE, RESTATED, Cell, Setting
 from benchmarks.locks import held
+from benchmarks.resuming import resumed
 from benchmarks.transplant.worlds.base import Split
 from benchmarks.transplant.worlds.cifar10 import CLASSES, PREPROCESSING, Cifar10, normalised
 from benchmarks.writing import write_whole
-from graftery.compat import Design, Matrix, Task, found, recombine, train
+from graftery.compat import Design, Matrix, Task, Trained, found, recombine, train
 from graftery.data import SampleSet
 from graftery.data.streams import generator
 from graftery.learning.checkpoint import Checkpoint
@@ -117,18 +119,21 @@ class Bench:
         nets: dict[str, ModuleFile] = {}
         for index, together in enumerate(rounds):
             kept = folder / f"checkpoint-{index}"
-            made = train(
-                together,
-                group,
-                recipe,
-                progress=self.progress,
-                checkpoint=lambda state, kept=kept: state.save(kept),  # type: ignore[misc]
-                checkpoint_s=60,
-                resume=Checkpoint.load(kept) if kept.exists() else None,
+            learn = partial(
+                train, together, group, recipe, progress=self.progress, checkpoint=partial(_save, kept), checkpoint_s=60
             )
+            made = resumed(kept, partial(_from, learn))
             group = made.group
             nets |= {name: member.net for name, member in made.members.items()}
         return nets
+
+
+def _save(path: Path, state: Checkpoint) -> None:
+    state.save(path)
+
+
+def _from(learn: Callable[..., Trained], checkpoint: Checkpoint | None) -> Trained:
+    return learn(resume=checkpoint)
 
 
 def _only_of(folder: Path, trained: dict[str, Any]) -> None:

@@ -7,16 +7,17 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.generic.protocol import DEPTH, FIRST, TASK
 from benchmarks.locks import held
+from benchmarks.resuming import resumed
 from benchmarks.transplant.digests import digest
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from benchmarks.transplant.zoo import Zoo
 from graftery.consolidate import Cell, consolidate_task
-from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Progress
 from graftery.module import ModuleFile, cut
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
@@ -142,15 +143,16 @@ class Nets:
             seen = [replace(c, unlabelled=self.world.unlabelled(c.name)) for c in cells] if images else cells
             began_s = time.perf_counter()
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            done = consolidate_task(
+            learn = partial(
+                consolidate_task,
                 cells[0].task,
                 seen,
                 recipe,
                 progress=self.progress,
                 checkpoint=lambda state: state.save(checkpoint),
                 checkpoint_s=60,
-                resume=Checkpoint.load(checkpoint) if checkpoint.exists() else None,
             )
+            done = resumed(checkpoint, lambda kept: learn(resume=kept))
             checkpoint.unlink(missing_ok=True)
             told = [report.model_dump(mode="json", include={"cell", "before", "after"}) for report in done.reports]
             facts = {"seconds": time.perf_counter() - began_s, "steps": done.steps, "unchanged": done.unchanged}

@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(of: Application, world: World, seeds: list[int], kept: Cells, bar: Progress) -> None:
     """The seeds that are not there yet; a seed is kept once all of it is measured."""
-    todo = [seed for seed in seeds if not kept.has(_key(world, seed))]
+    todo = [seed for seed in seeds if not kept.has(_key(world, seed), {"recipe": world.recipe_of()})]
     line = bar.add_task(of.name, total=len(seeds), completed=len(seeds) - len(todo))
     for seed in todo:
         found = []
