@@ -55,6 +55,8 @@ MEMBER_REFUSALS = (
     "at_chance",
     "store_corrupt",
 )
+# Of a group.
+GROUP_REFUSALS = ("common_classes", "recipe_invalid", "samples_invalid")
 UPLOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "These bytes are a version of this name already", "model": VersionOut}
 }
@@ -141,7 +143,7 @@ def get_module_impact(session: Reading, name: NamePath) -> ImpactOut:
     "/{name}",
     status_code=201,
     response_model=VersionOut,
-    responses={**problems(*UPLOAD_REFUSALS, *MEMBER_REFUSALS), **UPLOAD_ANSWERS},
+    responses={**problems(*UPLOAD_REFUSALS, *MEMBER_REFUSALS, *GROUP_REFUSALS), **UPLOAD_ANSWERS},
     openapi_extra=binary_body("A module file (docs/module-file.md)"),
 )
 async def upload_module(

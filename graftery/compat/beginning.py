@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graftery.compat.checking import check_weights
-from graftery.compat.groups import Group
+from graftery.compat.groups import Group, weights_of
 from graftery.compat.members import written
 from graftery.compat.recombination import chance_of
 from graftery.compat.splitting import Split
@@ -113,7 +113,8 @@ class Begun:
 
 def fingerprint(tasks: Sequence[Task], group: Group, recipe: CompatRecipe, begins: Sequence[Begun]) -> str:
     """Of everything that a training's result depends on."""
-    digest = hashlib.sha256(f"{group.file.digest}{recipe.model_dump_json()}".encode())
+    # The order of common classes, which a file's digest does not tell: that of the shared head's logits.
+    digest = hashlib.sha256(f"{group.file.digest}{list(group.spec.common)}{recipe.model_dump_json()}".encode())
     for task, begin in zip(tasks, begins, strict=True):
         digest.update(f"{task.name}{task.classes}{task.outputs}{task.design.cut}{begin.mark}".encode())
         for tensor in (task.train.x, task.train.y):
@@ -190,7 +191,7 @@ def _features(task: Task, split: Split) -> tuple[int, ...]:
 
 
 def _load(net: nn.Module, initial: Mapping[str, Tensor], name: str) -> None:
-    own = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
+    own = weights_of(net)
     missing = sorted(initial.keys() - own.keys())
     other = [key for key, value in initial.items() if key in own and own[key].shape != value.shape]
     # What the group lacks can only be what depends on the number of logits: one layer's weights.
@@ -203,4 +204,6 @@ def _load(net: nn.Module, initial: Mapping[str, Tensor], name: str) -> None:
             code="architecture_mismatch",
             hint="build it as the group's networks are, or found a group without IIW",
         )
-    net.load_state_dict(dict(initial), strict=False)
+    with torch.no_grad():
+        for key, value in initial.items():
+            own[key].copy_(value)

@@ -149,6 +149,9 @@ def check_weights(module: ModuleFile, group: Group) -> None:
     """
     initial = group.initial
     for name, weight in module.weights.items() if module.manifest.kind == "category" else ():
+        # Tables of indices and the like are no weights that anything begins with.
+        if not weight.is_floating_point():
+            continue
         if name not in initial or initial[name].shape != weight.shape:
             had = f"has {list(initial[name].shape)}" if name in initial else "has none"
             raise Misfit(
@@ -177,8 +180,8 @@ def _tried(module: ModuleFile, group: Group) -> Checked:
 
 def _affordable(check: SampleSet, net: Callable[[Tensor], Any]) -> SampleSet:
     """As many of the images as the work on them may take, FEWEST at least; all, where fewer could tell nothing."""
-    # A size that both leave free may be one that the head does not take.
-    says = "the group's heads do not take features of the module"
+    # A size that both leave free may be one that a head does not take.
+    says = "the module and its group do not take each other's features"
     with torch.no_grad(), FlopCounterMode(display=False) as counter, refusing(lambda why: Misfit(f"{says}: {why}")):
         net(check.x[:1])
     few = a_few(check, max(FEWEST, WORK // max(1, counter.get_total_flops())))

@@ -210,13 +210,15 @@ def check_methods(spec: GroupSpec) -> None:
 
 def _initial(design: Design, seed: int) -> dict[str, Tensor]:
     """The weights of a net that do not depend on its number of logits, as `group.initial.NAME`."""
-    one, other = (design.build(logits, seed, "group").state_dict() for logits in (2, 3))
-    same = {
-        name: value
-        for name, value in one.items()
-        if value.is_floating_point() and name in other and value.shape == other[name].shape
-    }
+    one, other = (weights_of(design.build(logits, seed, "group")) for logits in (2, 3))
+    same = {name: value for name, value in one.items() if name in other and value.shape == other[name].shape}
     return {f"{INITIAL}{name}": value.detach().clone() for name, value in same.items()}
+
+
+def weights_of(net: nn.Module) -> dict[str, Tensor]:
+    """What a net computes with, by name: parameters and buffers of floating point, those that no state dict has too."""
+    named = (*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False))
+    return {name: value for name, value in named if value.is_floating_point()}
 
 
 def checks(check: SampleSet, spec: GroupSpec) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from graftery.compat.groups import Group
 from graftery.compat.recombination import accuracy, chance_of
-from graftery.compat.splitting import Split
+from graftery.compat.splitting import Split, split_at
 from graftery.compat.tasks import Task
 from graftery.data import SampleSet
 from graftery.errors import TrainingFailed
@@ -52,7 +52,9 @@ def written(task: Task, split: Split, group: Group) -> Member:
     """
     images, prepared = task.train.x[:2].float(), group.file.manifest.preprocessing
     if not task.labelled:
-        alone = trace(split.extractor, images, kind="category", preprocessing=prepared)
+        # Split anew: what a net asks of `self.training` was answered for training when it was split.
+        lower = split_at(split.net.eval(), task.design.cut).extractor
+        alone = trace(lower, images, kind="category", preprocessing=prepared)
         return Member(None, _of_group(alone, group), None)
     meaning = {task.name: OutputMeaning(semantics="classification", class_names=task.classes)}
     file = _of_group(trace(split.net, images, outputs=meaning, preprocessing=prepared), group)

@@ -134,7 +134,8 @@ class _Run:
             heads: dict[str, Split] = {}
             shared: dict[str, nn.Module] = {name: _Output(net, name) for name in group.heads}
         else:
-            check_alike(tasks, begins)
+            if group.heads:
+                check_alike(tasks, begins)
             heads = {
                 name: tasks[0].design.split(logits, recipe.seed, f"compat.{name}").on(device)
                 for name, logits in group.heads.items()

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from graftery.errors import RecipeRefused
 
+FORMAT = 2
+"""One more where a training takes other steps than before from the same recipe, or keeps other tensors."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -34,7 +37,8 @@ class Checkpoint:
     def save(self, path: str | Path) -> None:
         """Write it, or leave what is there as it is."""
         part = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.part")
-        state = json.dumps({"step": self.step, "phase": self.phase, "fingerprint": self.fingerprint}, sort_keys=True)
+        named = {"step": self.step, "phase": self.phase, "fingerprint": self.fingerprint, "format": FORMAT}
+        state = json.dumps(named, sort_keys=True)
         try:
             save_file({name: value.contiguous() for name, value in self.tensors.items()}, part, {"checkpoint": state})
             part.replace(path)
@@ -52,6 +56,8 @@ class Checkpoint:
             with safe_open(path, framework="pt") as file:
                 state = json.loads((file.metadata() or {})["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError) as error:
+            if state.get("format") != FORMAT:
+                raise ValueError("another version has written it")
+            return cls(int(state["step"]), tensors, str(state["phase"]), str(state["fingerprint"]))
+        except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise RecipeRefused(f"the checkpoint cannot be read: {error}", code="checkpoint_refused") from error
-        return cls(int(state["step"]), tensors, str(state["phase"]), str(state["fingerprint"]))

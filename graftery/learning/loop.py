@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graftery.errors import RecipeRefused, TrainingFailed
+from graftery.errors import RecipeRefused, TrainingFailed, first_line
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.pace import Pace
 
@@ -131,7 +131,7 @@ def optimise(
     """
     optimiser = optimiser or torch.optim.Adam(parameters.values(), lr=pace.rate)
     state = _State(parameters, optimiser, pace, buffers or {})
-    step = 0 if loop.resume is None else state.restore(loop.resume)
+    step = 0 if loop.resume is None else _restored(state, loop.resume)
     losses = _Losses(state, loop)
     while step < pace.end:
         for group in optimiser.param_groups:
@@ -152,6 +152,16 @@ def optimise(
     loop.scores[:] = pace.scores
     if not all(torch.isfinite(value).all() for value in parameters.values()):
         raise _diverged(loop.phase, step, math.nan, state.last)
+
+
+def _restored(state: _State, checkpoint: Checkpoint) -> int:
+    """The step that the state then stands at."""
+    try:
+        return state.restore(checkpoint)
+    except (KeyError, RuntimeError) as error:
+        raise RecipeRefused(
+            f"the checkpoint does not hold what this training learns: {first_line(error)}", code="checkpoint_refused"
+        ) from error
 
 
 @dataclass

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from graftery.errors import ModuleFileError
+from graftery.errors import ModuleFileError, lacks_memory
 from graftery.spec.limits import Limits
 
 
@@ -40,7 +40,7 @@ def bounded(file_bytes: int, limits: Limits, *, files: int = 1) -> Iterator[None
     except OutOfTime:
         raise _limit(f"the check takes over {files * limits.cpu_s} s of processor time") from None
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+        if not lacks_memory(error):
             raise
         raise _limit(f"the check takes over {memory} bytes of memory") from None
     finally:

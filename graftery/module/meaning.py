@@ -67,6 +67,9 @@ def _check_group(manifest: Manifest) -> None:
     for name in found & sizes.keys():
         if tuple(manifest.outputs[name].shape) != ("N", sizes[name]):
             raise _bad(f"the head {name} gives {shape_text(manifest.outputs[name])}, not [N, {sizes[name]}]")
+    names = manifest.outputs[COMMON].class_names if COMMON in found else None
+    if names is not None and names != tuple(group.common):
+        raise _bad(f"the head {COMMON} tells {list(names)}, the group's common classes are {list(group.common)}")
 
 
 def _check_output(name: str, output: OutputSpec) -> None:

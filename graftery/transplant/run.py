@@ -82,9 +82,11 @@ def transplant(
     Source: Zhang et al. 2018; what is reconstructed and what is ours: docs/methods/transplant.md.
     """
     given = Given(category, task, teacher_task, samples, unlabelled, evaluate_on)
-    run = replace(Run.of(given, recipe, torch.device(device)), kept=inversions)
+    hint = "use a smaller batch or fewer inversion images"
+    with within_memory(hint):
+        run = replace(Run.of(given, recipe, torch.device(device)), kept=inversions)
     hooks = Loop("train", progress, checkpoint, checkpoint_s, resume, fingerprint=given.fingerprint(run.recipe))
-    with within_memory("use a smaller batch or fewer inversion images"), differentiable_twice(), repeatable(run.device):
+    with within_memory(hint), differentiable_twice(), repeatable(run.device):
         adapter, recipe, told = run.learn(hooks)
         run = replace(run, recipe=recipe)
         return Transplant(run.file(adapter), recipe, run.measure(adapter, hooks) | told, hooks.history)

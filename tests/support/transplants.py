@@ -137,6 +137,7 @@ def sketched_files() -> tuple[ModuleFile, ModuleFile, ModuleFile]:
     return f, *(task_file(head, torch.rand(2, 4, 4, 4)) for head in heads)  # type: ignore[return-value]
 
 
+@cache
 def strided_files(scale: float = 4.0) -> tuple[ModuleFile, ModuleFile, ModuleFile]:
     """f for images [N, 1, H, W] at stride 2, its gT whose masks are as large as the images, and a gS of another stride."""
     features = torch.rand(2, 4, 4, 4)

@@ -10,7 +10,7 @@ import typer
 from graftery.client.commands import compat_answers as answers
 from graftery.client.commands import compat_spreads as spreads
 from graftery.client.commands.compat_files import free, learned, read_module, read_samples, save_members
-from graftery.client.commands.compat_plans import components, group_spec, images_of, recipe_of, tasks_of
+from graftery.client.commands.compat_plans import common_classes, components, group_spec, images_of, recipe_of, tasks_of
 from graftery.client.commands.options import Json, json_of_option, pairs, per_task, text_of
 from graftery.client.commands.own_net import builder, example_of, preprocessing_of
 
@@ -116,7 +116,7 @@ def init(
         Design(design, cut),
         spec.methods,
         image,
-        common=spec.common,
+        common=common_classes(common),
         preprocessing=preprocessing_of(json_of_option(preprocessing, "--preprocessing")),
         check=None if check is None else read_samples(check),
         seed=seed,

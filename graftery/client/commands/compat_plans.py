@@ -42,16 +42,21 @@ class Components:
         return recombine(self.extractors, self.heads, self.tests, statistics=images, force=force)
 
 
+def common_classes(said: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """NAME=WORD,WORD or NAME, in the order in which they are said: images to check members on are counted so."""
+    named = (text.partition("=") for text in said)
+    return {name: tuple(words.split(",")) if words else (name,) for name, _, words in named}
+
+
 def group_spec(methods: str, common: Sequence[str], image: Tensor) -> GroupSpec:
     """What `compat init` is told, with the first thing that is not allowed.
 
     Raises:
         GrafteryError: `recipe_invalid`.
     """
-    named = (text.partition("=") for text in common)
     said = {
         "methods": [name.strip().upper() for name in methods.split(",")],
-        "common": {name: words.split(",") if words else [name] for name, _, words in named},
+        "common": common_classes(common),
         "image": {"dtype": "float32", "shape": ("N", *image.shape[1:])},
     }
     return request_of(GroupSpec, said, code="recipe_invalid")

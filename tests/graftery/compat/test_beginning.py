@@ -87,6 +87,21 @@ def test_what_could_only_fail_at_the_end_is_refused_before_the_first_step(what: 
     assert (refused.value.code, steps) == (code, [])
 
 
+def test_shared_heads_that_no_file_can_hold_are_refused_before_the_first_step() -> None:
+    """A net of the task's number of logits can be one; RP's head has four."""
+
+    def build(logits: int) -> Net:
+        net = Net(logits)
+        if logits == 4:
+            net.upper.append(_Unknown())
+        return net
+
+    group, steps = found(DESIGN, ("RP",), X), list[object]()
+    with pytest.raises(GrafteryError) as refused:
+        train([_built(build)], group, QUICK, progress=steps.append)
+    assert (refused.value.code, steps) == ("trace_unsupported", [])
+
+
 class _Halved(Net):
     """Features half as high and wide at the same cut, under a head that takes any size."""
 
@@ -120,7 +135,7 @@ def test_features_that_the_groups_heads_do_not_take_are_refused_before_the_first
     assert (refused.value.code, steps) == ("shape_mismatch", [])
     small = train([replace(FEW, design=Design(_Halved, "lower"))], found(DESIGN, (), X), QUICK).members["a"].extractor
     named = small.manifest.model_copy(update={"parents": (Parent(role="group", digest=group.digest),)})
-    with pytest.raises(Misfit, match="the group's heads do not take features of the module") as refused:
+    with pytest.raises(Misfit, match="the module and its group do not take each other's features") as refused:
         check_member(replace(small, manifest=named), group)
     assert refused.value.code == "shape_mismatch"
 
@@ -142,7 +157,39 @@ def test_a_net_that_asks_whether_it_is_trained_becomes_a_member() -> None:
     with torch.no_grad():
         wanted = extractor(kept.x)
     assert torch.allclose(done.group.extras[CHECK_FEATURES], wanted, atol=1e-5), "nothing is dropped in what goes along"
-    train([replace(FEW, design=design)], done.group, QUICK)
+    bare = replace(FEW, name="b", classes=(), design=design, train=SampleSet(FEW.train.x))
+    alone = train([bare], done.group, QUICK).members["b"].extractor.net()
+    assert torch.equal(alone(kept.x), alone(kept.x)), "nothing is dropped in a member of images alone"
+
+
+class _Indexing(Net):
+    """Features are put in an order that a table says, and scaled by a buffer that no state dict has."""
+
+    def __init__(self, logits: int) -> None:
+        super().__init__(logits)
+        self.lower.append(_Ordered())
+
+
+class _Ordered(nn.Module):
+    order: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.arange(16).flip(0))
+        self.register_buffer("scale", torch.rand(16, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order] * self.scale
+
+
+def test_with_iiw_buffers_that_are_no_weights_are_no_other_architecture() -> None:
+    design = Design(_Indexing, "lower")
+    group = found(design, ("IIW",), X)
+    members = train([replace(FEW, design=design)], group, QUICK).members
+    check_member(members["a"].extractor, group)
+    scales = [value for name, value in members["a"].extractor.weights.items() if name.endswith("scale")]
+    assert len(scales) == 1 and torch.equal(scales[0], Group(group).initial["lower.6.scale"])
 
 
 @pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     Checkpoint(1, {"x": torch.zeros(100)}, "train").save(whole)
     (tmp_path / "torn").write_bytes(whole.read_bytes()[:-50])
-    for name in ("text", "plain", "torn"):
+    for name, said in (("earlier", {"step": 1, "phase": "train", "fingerprint": ""}), ("odd", [1]), ("bare", {})):
+        save_file({"x": torch.zeros(1)}, tmp_path / name, {"checkpoint": json.dumps(said)})
+    for name in ("text", "plain", "torn", "earlier", "odd", "bare"):
         with pytest.raises(RecipeRefused, match="checkpoint"):
             Checkpoint.load(tmp_path / name)

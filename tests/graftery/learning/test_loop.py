@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from graftery.errors import TrainingFailed
+from graftery.errors import RecipeRefused, TrainingFailed
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress, optimise
 from graftery.learning.pace import Pace
@@ -82,6 +82,17 @@ def test_a_loop_that_goes_on_from_a_checkpoint_ends_at_the_same_bits(stop: int) 
     _bowl(resumed, loop=loop, steps=20)
     assert torch.equal(resumed, unbroken)
     assert not steps or steps[0] == stop + 1
+
+
+@pytest.mark.parametrize("other", [torch.zeros(3), None])
+def test_a_checkpoint_of_other_tensors_is_refused(other: torch.Tensor | None) -> None:
+    kept: list[Checkpoint] = []
+    _bowl(torch.zeros(2, requires_grad=True), loop=Loop("train", checkpoint=kept.append, checkpoint_s=0.0), steps=3)
+    tensors = {name: value for name, value in kept[0].tensors.items() if name != "value.x"}
+    tensors |= {} if other is None else {"value.x": other}
+    with pytest.raises(RecipeRefused) as caught:
+        _bowl(torch.zeros(2, requires_grad=True), loop=Loop("train", resume=Checkpoint(1, tensors, "train")), steps=3)
+    assert caught.value.code == "checkpoint_refused"
 
 
 def test_a_checkpoint_is_a_copy_and_carries_what_earlier_phases_made() -> None:

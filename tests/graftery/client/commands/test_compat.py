@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from graftery import load
 from graftery.client.cli import COMPAT, run
 from graftery.client.commands import compat_files
 from graftery.compat import Group
@@ -342,21 +343,34 @@ def test_images_of_another_shape_are_refused(world: Path, tmp_path: Path, grafte
     assert code == 1 and err.startswith("error[shape_mismatch]: ")
 
 
-@pytest.mark.parametrize(
-    ("said", "code", "problem"),
-    [
-        (["--methods", "IWW"], 1, "recipe_invalid"),
-        (["--methods", "IIW,IIW"], 1, "recipe_invalid"),
-        (["--methods", "DCC", "--common", "3"], 1, "common_classes"),
-        (["--methods", "DCC", "--common", "a=3,4", "--common", "b=4"], 1, "recipe_invalid"),
-        (["--methods", "RP", "--cut", "lwer"], 1, "cut_not_found"),
-        (["--methods", "RP", "--example", "8"], 1, ""),
-        (["--methods", "RP", "--example", "1,8"], 2, "usage"),
-        (["--methods", "RP", "--preprocessing", '{"means": 1}'], 2, "usage"),
-        (["--methods", "RP", "--check", "nowhere.npz"], 1, "not_found"),
-        (["--methods", "RP", "--check", "{world}/a.npz"], 1, "samples_invalid"),
-    ],
-)
+REFUSED_GROUPS: list[tuple[list[str], int, str]] = [
+    (["--methods", "IWW"], 1, "recipe_invalid"),
+    (["--methods", "IIW,IIW"], 1, "recipe_invalid"),
+    (["--methods", "DCC", "--common", "3"], 1, "common_classes"),
+    (["--methods", "DCC", "--common", "a=3,4", "--common", "b=4"], 1, "recipe_invalid"),
+    (["--methods", "RP", "--cut", "lwer"], 1, "cut_not_found"),
+    (["--methods", "RP", "--example", "8"], 1, ""),
+    (["--methods", "RP", "--example", "1,8"], 2, "usage"),
+    (["--methods", "RP", "--preprocessing", '{"means": 1}'], 2, "usage"),
+    (["--methods", "RP", "--check", "nowhere.npz"], 1, "not_found"),
+    (["--methods", "RP", "--check", "{world}/a.npz"], 1, "samples_invalid"),
+]
+
+
+def test_images_to_check_members_on_are_counted_as_the_classes_are_named(tmp_path: Path, graftery: Call) -> None:
+    x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 2
+    np.savez(tmp_path / "c.npz", x=x.numpy(), y=y.numpy())
+    common = ["--common", "truck", "--common", "cat=cat,kitten"]
+    said = [*INIT, "--methods", "DCC", *common, "--check", tmp_path / "c.npz"]
+    code, _, err = graftery("compat", "init", tmp_path / "g.safetensors", *said)
+    assert code == 0, err
+    group = Group(load(tmp_path / "g.safetensors"))
+    assert group.check is not None and group.check.y is not None
+    names = [list(group.spec.common)[label] for label in group.check.y]
+    assert names == [("truck", "cat")[label] for label in y]
+
+
+@pytest.mark.parametrize(("said", "code", "problem"), REFUSED_GROUPS)
 def test_a_group_that_cannot_be_is_refused(
     world: Path, tmp_path: Path, graftery: Call, said: list[str], code: int, problem: str
 ) -> None:
