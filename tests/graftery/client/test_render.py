@@ -90,7 +90,7 @@ def test_a_certificate_in_a_sentence() -> None:
 def test_what_the_members_of_a_group_agree_on() -> None:
     said = dict(manifest_entries(tones.group().manifest.model_dump(exclude_none=True)))
     assert (said["methods"], said["shared heads"]) == ("RP, DCC, IIW", "common, rotation")
-    assert (said["common classes"], said["images"]) == ("dark, bright", "float32 [N, 1, 8, 8]")
+    assert (said["common classes"], said["images"]) == ("bright, dark", "float32 [N, 1, 8, 8]")
     young = dict(manifest_entries(tones.group(trained=False).manifest.model_dump(exclude_none=True)))
     assert young["shared heads"] == "not trained yet"
     assert "methods" not in dict(manifest_entries(tones.member().head.manifest.model_dump(exclude_none=True)))

@@ -129,7 +129,6 @@ def _least_size(side: int) -> ModuleFile:
 
 def test_features_that_the_groups_heads_do_not_take_are_refused_before_the_first_step() -> None:
     group, steps = _least_size(6), list[object]()
-    train([FEW], group, QUICK)
     with pytest.raises(Misfit, match="the group's heads do not take features of b") as refused:
         train([replace(FEW, name="b", design=Design(_Halved, "lower"))], group, QUICK, progress=steps.append)
     assert (refused.value.code, steps) == ("shape_mismatch", [])

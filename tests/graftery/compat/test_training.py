@@ -127,6 +127,7 @@ def test_turned_images_leave_the_running_statistics_alone() -> None:
         torch.testing.assert_close(value, theirs[name])
 
 
+@pytest.mark.slow
 def test_turned_images_are_not_counted_by_statistics_that_average_all_batches() -> None:
     class Averaging(Net):
         def __init__(self, logits: int) -> None:
@@ -252,6 +253,7 @@ def test_images_without_labels_give_an_extractor_that_heads_of_the_group_stand_o
     assert above(reached, chance_of(a.test), len(a.test)), reached
 
 
+@pytest.mark.slow
 def test_images_without_labels_leave_the_other_tasks_as_they_are_where_nothing_is_shared() -> None:
     """r is learned from both; with its loss at zero, the labelled task learns as if it were alone."""
     recipe = QUICK.model_copy(update={"rotation_weight": 0.0})

@@ -224,6 +224,7 @@ def test_the_matrix_in_three_forms(world: Path, graftery: Call) -> None:
     assert "chance" in out and "re-estimated" in out and f"{found['normalised'][0][1]:.1f}" in out
 
 
+@pytest.mark.slow
 def test_a_matrix_of_several_trainings_is_their_mean_and_deviation(world: Path, tmp_path: Path, graftery: Call) -> None:
     other = tmp_path / "other"
     assert graftery(*_training(world, world / "group.safetensors", other), "--recipe", "seed=1")[0] == 0
