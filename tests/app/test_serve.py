@@ -123,6 +123,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert gone(everyone, within_s=2)
 
 
+@pytest.mark.slow
 def test_one_supervisor_a_home(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "0") as served:
         other = subprocess.run(

@@ -107,6 +107,7 @@ def test_a_training_leaves_its_parts_and_no_checkpoint(world: Path) -> None:
     assert Group(ModuleFile.load(world / "out/group.safetensors")).trained
 
 
+@pytest.mark.slow
 def test_stopped_it_keeps_a_checkpoint_and_goes_on_to_the_same_bytes(
     world: Path, tmp_path: Path, graftery: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
