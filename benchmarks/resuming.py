@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from graftery.errors import RecipeRefused
+from graftery.learning import checkpoint
 from graftery.learning.checkpoint import Checkpoint
 
 _Made = TypeVar("_Made")
@@ -17,12 +17,4 @@ def resumed(path: Path, make: Callable[[Checkpoint | None], _Made]) -> _Made:
 
     One that it cannot be gone on from, as other code or another number of threads may have written it, is forgotten.
     """
-    if not path.exists():
-        return make(None)
-    try:
-        return make(Checkpoint.load(path))
-    except RecipeRefused as error:
-        if error.code != "checkpoint_refused":
-            raise
-    path.unlink()
-    return make(None)
+    return checkpoint.resumed(path, make, lambda _: path.unlink()) if path.exists() else make(None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from graftery.data.samples import SampleSet
-from graftery.errors import RecipeRefused
+from graftery.learning import checkpoint
 from graftery.learning.checkpoint import Checkpoint
 from graftery.module import ModuleFile
 from worker.reports import Order
@@ -37,10 +38,8 @@ def resumed(order: Order, make: Callable[[Checkpoint | None], _Made]) -> _Made:
     """
     if order.resume is None:
         return make(None)
-    try:
-        return make(Checkpoint.load(order.resume))
-    except RecipeRefused as error:
-        if error.code != "checkpoint_refused":
-            raise
-        log.warning("checkpoint_not_taken", job=order.job, error=error.message)
-    return make(None)
+    return checkpoint.resumed(
+        Path(order.resume),
+        make,
+        lambda error: log.warning("checkpoint_not_taken", job=order.job, error=error.message),
+    )

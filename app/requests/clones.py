@@ -122,7 +122,7 @@ def _check_sets(sets: Mapping[str, Version], source: Manifest, target: Manifest,
         check_samples(sets[role], role, net.input, meaning, labelled=True)
         if role == "samples":  # the source is asked about them, too
             check_samples(sets[role], role, source.input, meaning, labelled=True)
-        if role != "samples":
+        else:
             labels.check_measured(samples_of(sets[role]).labels, meaning, f"{role} {sets[role].ref}")
     _check_enough(sets["samples"], classes, request)
 

@@ -113,8 +113,7 @@ class Begun:
 
 def fingerprint(tasks: Sequence[Task], group: Group, recipe: CompatRecipe, begins: Sequence[Begun]) -> str:
     """Of everything that a training's result depends on."""
-    # The order of common classes, which a file's digest does not tell: that of the shared head's logits.
-    digest = hashlib.sha256(f"{group.file.digest}{list(group.spec.common)}{recipe.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{group.file.digest}{recipe.model_dump_json()}".encode())
     for task, begin in zip(tasks, begins, strict=True):
         digest.update(f"{task.name}{task.classes}{task.outputs}{task.design.cut}{begin.mark}".encode())
         for tensor in (task.train.x, task.train.y):

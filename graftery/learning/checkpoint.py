@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from graftery.errors import RecipeRefused
+
+_Made = TypeVar("_Made")
 
 FORMAT = 2
 """One more where a training takes other steps than before from the same recipe, or keeps other tensors."""
@@ -61,3 +64,18 @@ class Checkpoint:
             return cls(int(state["step"]), tensors, str(state["phase"]), str(state["fingerprint"]))
         except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise RecipeRefused(f"the checkpoint cannot be read: {error}", code="checkpoint_refused") from error
+
+
+def resumed(path: Path, make: Callable[[Checkpoint | None], _Made], lost: Callable[[RecipeRefused], None]) -> _Made:
+    """What `make` gives from the checkpoint at a path; from the beginning, where it cannot be gone on from.
+
+    Args:
+        lost: called with why not: other code may have written it. Other refusals stay what they are.
+    """
+    try:
+        return make(Checkpoint.load(path))
+    except RecipeRefused as error:
+        if error.code != "checkpoint_refused":
+            raise
+        lost(error)
+    return make(None)
