@@ -27,7 +27,7 @@ from graftery.nn.pieces import in_pieces
 CHUNK = 256
 Classifier = Callable[[Tensor], Tensor]
 Hold = Callable[[Tensor, Tensor], Tensor]
-"""Images [N, ...] and logits [N, K + k] to what holds the old parameters."""
+"""Rows of the views [N] and the net's logits of them [N, K + k] to what holds the old parameters."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,17 @@ def in_chunks(net: Classifier, x: Tensor) -> Tensor:
 
 
 def _fine_tuned(problem: Problem, setup: Setup) -> Made:
-    return _all_parameters(problem, setup, lambda _net: lambda _x, logits: logits.new_zeros(()))
+    return _all_parameters(problem, setup, lambda _net: lambda _rows, logits: logits.new_zeros(()))
 
 
 def _without_forgetting(problem: Problem, setup: Setup) -> Made:
     """LwF: the old logits, softened, are held to the target's own."""
-    old, known = problem.target.net, len(problem.target.known)
+    known, views = len(problem.target.known), _views(problem)[0].x
+    said = (in_chunks(problem.target.net, views) / TEMPERATURE).log_softmax(1)
 
-    def hold(x: Tensor, logits: Tensor) -> Tensor:
-        with torch.no_grad():
-            said = (old(x) / TEMPERATURE).log_softmax(1)
+    def hold(rows: Tensor, logits: Tensor) -> Tensor:
         now = (logits[:, :known] / TEMPERATURE).log_softmax(1)
-        return TEMPERATURE**2 * F.kl_div(now, said, reduction="batchmean", log_target=True)
+        return TEMPERATURE**2 * F.kl_div(now, said[rows], reduction="batchmean", log_target=True)
 
     return _all_parameters(problem, setup, lambda _net: hold)
 
@@ -88,7 +87,7 @@ def _consolidated(problem: Problem, setup: Setup) -> Made:
     was = {name: value.detach().clone() for name, value in old.named_parameters()}
 
     def holding(net: Net) -> Hold:
-        def hold(_x: Tensor, _logits: Tensor) -> Tensor:
+        def hold(_rows: Tensor, _logits: Tensor) -> Tensor:
             moved = [
                 (fisher[name] * (value[: len(was[name])] - was[name]) ** 2).sum()
                 for name, value in net.named_parameters()
@@ -116,13 +115,15 @@ def fisher_of(net: Net, x: Tensor) -> dict[str, Tensor]:
 def _all_parameters(problem: Problem, setup: Setup, holding: Callable[[Net], Hold]) -> Made:
     """Fine-tune all of the target, its batch norms on the batches' statistics, with fresh rows for the wanted classes."""
     net = widened(problem.target.net, len(problem.wanted), problem.seed).train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     local, draw = _views(problem)
+    x = local.x.to(memory_format=torch.channels_last)
     hold, strength = holding(net), setup.choice["strength"]
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("tune", step)
-        logits = net(local.x[rows])
-        return {"classes": F.cross_entropy(logits, local.y[rows]), "hold": strength * hold(local.x[rows], logits)}
+        logits = net(x[rows])
+        return {"classes": F.cross_entropy(logits, local.y[rows]), "hold": strength * hold(rows, logits)}
 
     _optimised(net, terms, setup)
     return Made(net.eval(), _added_rows(problem))

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from graftery.cloning.local import Balanced, Local
-from graftery.cloning.localization import collapsed, divergence, restated
+from graftery.cloning.localization import collapsed, divergence, restated, to_learn
 from graftery.cloning.stages import Stages
 from graftery.cloning.taps import outputs
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
 from graftery.module.probes import PROBE_X, with_probe
+from graftery.nn.layout import placed
 from graftery.nn.learnable import learnable
 from graftery.nn.statistics import on_batch
 from graftery.spec.recipes import CloneRecipe
@@ -50,11 +51,11 @@ def healed(
     """
     if not recipe.healing_steps:
         return masked
-    net, names = masked.net().to(device), buffer_names(masked.graph)
-    learned = {name: masked.weights[name].to(device).clone().requires_grad_() for name in learnable(masked)}
-    chosen = torch.tensor(list(wanted), device=device)
-    x, draw = local.x.to(device), Balanced.of(local, recipe.batch, recipe.seed)
-    said = collapsed(outputs(source, x, device), chosen)
+    (net, x, layout), names = to_learn(masked, local.x, device), buffer_names(masked.graph)
+    moved = {name: placed(masked.weights[name], device, layout) for name in learnable(masked)}
+    learned = {name: weight.clone().requires_grad_() for name, weight in moved.items()}
+    chosen, draw = torch.tensor(list(wanted), device=device), Balanced.of(local, recipe.batch, recipe.seed)
+    said = collapsed(outputs(source, local.x, device), chosen)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("heal", step).to(device)
@@ -62,6 +63,6 @@ def healed(
         return {"healed": divergence(said[rows], collapsed(on_batch(net, x[rows], given), chosen))}
 
     stages.learn("heal", learned, terms, Pace(recipe.healing_steps, recipe.healing_learning_rate))
-    weights = {**masked.weights, **{name: value.detach().cpu() for name, value in learned.items()}}
+    weights = {**masked.weights, **{name: value.detach().cpu().contiguous() for name, value in learned.items()}}
     made = restated(replace(masked, weights=weights), local, recipe)
     return with_probe(made, made.extras[PROBE_X])

@@ -23,6 +23,7 @@ from graftery.errors import Misfit
 from graftery.learning.pace import Pace
 from graftery.module import ModuleFile
 from graftery.module.build import buffer_names
+from graftery.nn.layout import laid_out, placed
 from graftery.nn.pieces import in_pieces
 from graftery.nn.statistics import on_batch, reestimated
 from graftery.spec.recipes import CloneRecipe
@@ -111,10 +112,10 @@ class Gates:
             chosen[at[ranks[at].topk(keep).indices]] = 1.0
         return chosen + scores - scores.detach()
 
-    def weights(self, gates: Tensor) -> dict[str, Tensor]:
-        """The source's weights as they are with these gates, by the names of the net's buffers."""
+    def weights(self, gates: Tensor, layout: torch.memory_format = torch.contiguous_format) -> dict[str, Tensor]:
+        """The source's weights as they are with these gates, by the names of the net's buffers, in a layout."""
         names = buffer_names(self.source.graph)
-        moved = {name: weight.to(gates.device) for name, weight in self.source.weights.items()}
+        moved = {name: placed(weight, gates.device, layout) for name, weight in self.source.weights.items()}
         return {names[name]: weight for name, weight in masked(self.channels, moved, self.roots, gates).items()}
 
     def cut(self, scores: Tensor, classes: Sequence[int] | None) -> ModuleFile:
@@ -144,6 +145,7 @@ class Wanted:
         classes: indices of the wanted classes [k].
         x: [R, ...] views; `said`, S's collapsed logits of them [R, k + 1]; `truth`, the wanted class of wanted ones [R].
         local: the same, on the CPU.
+        layout: of the views and the net's weights.
     """
 
     gates: Gates
@@ -153,17 +155,20 @@ class Wanted:
     said: Tensor
     truth: Tensor
     local: Local
+    layout: torch.memory_format
 
     @classmethod
     def of(cls, gates: Gates, wanted: Sequence[int], local: Local, device: torch.device) -> Wanted:
-        net, classes, x = gates.source.net().to(device), torch.tensor(list(wanted), device=device), local.x.to(device)
+        classes = torch.tensor(list(wanted), device=device)
+        net, x, layout = to_learn(gates.source, local.x, device)
         said = in_pieces(net, x, SALIENCY_IMAGES)
         truth = (local.y - local.known).clamp_min(0).to(device)
-        return cls(gates, net, classes, x, collapsed(said, classes), truth, local)
+        return cls(gates, net, classes, x, collapsed(said, classes), truth, local, layout)
 
     def logits(self, gates: Tensor, rows: Tensor) -> Tensor:
         """Of the masked source, collapsed; batch norms on the batch's own statistics."""
-        return collapsed(on_batch(self.net, self.x[rows], self.gates.weights(gates)), self.classes)
+        given = self.gates.weights(gates, self.layout)
+        return collapsed(on_batch(self.net, self.x[rows], given), self.classes)
 
     def losses(self, gates: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """`kept` and `wanted`. Args: `rows`, the first half of wanted images."""
@@ -210,6 +215,13 @@ def localize(
     pace = Pace(recipe.localization_steps, recipe.localization_learning_rate)
     stages.learn("localize", {"scores": scores}, terms, pace)
     return part_of(gates, scores.detach(), wanted, local, recipe)
+
+
+def to_learn(file: ModuleFile, x: Tensor, device: torch.device) -> tuple[fx.GraphModule, Tensor, torch.memory_format]:
+    """A net and images [n, ...] on the device, in the layout that is returned too: the one that is fastest there."""
+    net, few = file.net().to(device), x[:2].to(device)
+    layout = laid_out([net], lambda lie: on_batch(net, placed(few, device, lie), {}))
+    return net, placed(x, device, layout), layout
 
 
 def part_of(gates: Gates, scores: Tensor, wanted: Sequence[int], local: Local, recipe: CloneRecipe) -> Localized:

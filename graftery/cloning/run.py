@@ -112,7 +112,7 @@ def clone(
         place = Position(best["target"], best["source"])
         if recipe.joint:
             localized = run.jointly(localized, place, stages)
-        shown = run.look(run.views(local), [place])
+        shown = run.look(run.views(local), [place], localized.file)
         made = run.file(source, place, as_clone(*run.inserted(localized, place, shown, stages)))
         told = {"position": asdict(place), "positions": scores, "kept": localized.kept}
         metrics = told | judge(
@@ -152,7 +152,7 @@ class _Run:
         if not found.gates.roots or self.recipe.keep == 1:
             return found
         views = self.local.views(self.recipe, "localize")
-        seen = self.look(views, [place]).at(place, self.source)
+        seen = self.look(views, [place], self.source).at(place)
         wanted = Wanted.of(found.gates, self.indices, views, self.device)
         scores = joint_scores(
             found.gates,
@@ -198,11 +198,11 @@ class _Run:
         if len(places) == 1:
             return [{"target": places[0].target, "source": places[0].source, "held_out_loss": None}]
         fit, held = self.local.split(self.recipe.held_out, self.recipe.seed)
-        learned_on, judged_on = self.look(self.views(fit), places), self.look(held, places)
+        learned_on, judged_on = (self.look(part, places, localized.file) for part in (self.views(fit), held))
         found = []
         for place in places:
             made, _ = self.inserted(localized, place, learned_on, stages, "search")
-            seen = judged_on.at(place, localized.file)
+            seen = judged_on.at(place)
             with torch.no_grad():
                 new, _ = made(seen.z, seen.last)
                 loss = balanced(seen, new)
@@ -222,7 +222,7 @@ class _Run:
         self, localized: Localized, place: Position, shown: Look, stages: Stages, phase: Phase = "train"
     ) -> tuple[Extension, Seen]:
         """What joins the clone to the target at a place, learned on these images."""
-        seen = shown.at(place, localized.file)
+        seen = shown.at(place)
         _, behind = above(localized.file, place.source)
         return insert(behind, seen, self.recipe, stages, phase), seen
 
@@ -230,10 +230,9 @@ class _Run:
         """What is learned on to insert a clone, of these images."""
         return mixed(local.views(self.recipe, "insert"), self.recipe)
 
-    def look(self, local: Local, places: Sequence[Position]) -> Look:
-        """What both nets make of images that clones are inserted with at these places."""
-        layers = [place.target for place in places]
-        return look(self.source, self.target, self.indices, local, layers=layers, device=self.device)
+    def look(self, local: Local, places: Sequence[Position], part: ModuleFile) -> Look:
+        """What both nets make of images that clones of this part of the source are inserted with at these places."""
+        return look(self.source, self.target, self.indices, local, places=places, part=part, device=self.device)
 
     def file(self, source: ModuleFile, place: Position, made: ModuleFile) -> ModuleFile:
         """The clone, with what it is of and where it goes in."""

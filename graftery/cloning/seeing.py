@@ -15,8 +15,8 @@ from torch import Tensor
 from graftery.cloning.attaching import opened
 from graftery.cloning.insertion import Seen
 from graftery.cloning.local import OF_SOURCE, Local
-from graftery.cloning.positions import Position, above
-from graftery.cloning.taps import last_features, outputs, run_on, shapes_of, tapped, value_spec
+from graftery.cloning.positions import Position
+from graftery.cloning.taps import last_features, outputs, shapes_of, value_spec, values_of
 from graftery.module import ModuleFile
 
 
@@ -26,31 +26,37 @@ class Look:
 
     Args:
         target: without its clones.
+        part: of the source, what is cloned.
         last: [n, D].
         old: [n, K], of the target with its clones.
         said: [n, k], of the whole source where it is asked, else 0.
-        z: the target's features at layers, by layer.
+        z, features: the target's and the part's values at layers, by layer.
     """
 
     target: ModuleFile
+    part: ModuleFile
     local: Local
     last: Tensor
     old: Tensor
     said: Tensor | None
     z: Mapping[str, Tensor]
+    features: Mapping[str, Tensor]
 
-    def at(self, place: Position, source: ModuleFile) -> Seen:
-        """Args: `source`, whose features at the place's layer the clone's input is to be."""
-        ref, device = self.target.graph.names[place.target], self.last.device
-        z = self.z.get(place.target)
-        if z is None:
-            z = run_on(tapped(self.target, {"z": ref}), self.local.x, device)["value"]
-        lower, _ = above(source, place.source)
-        features = run_on(lower.net(), self.local.x, device)["value"]
-        sizes = value_spec(self.target, ref).shape[1:]
+    def at(self, place: Position) -> Seen:
+        """What is seen at one of the places."""
+        device = self.last.device
+        z = self._value(self.target, place.target, self.z)
+        features = self._value(self.part, place.source, self.features)
+        sizes = value_spec(self.target, self.target.graph.names[place.target]).shape[1:]
         shape = tuple(size if isinstance(size, int) else None for size in sizes)
         y = self.local.y.to(device)
         return Seen(z, self.last, self.old, features, y, shape, self.said, self.local.mixed)
+
+    def _value(self, file: ModuleFile, layer: str, held: Mapping[str, Tensor]) -> Tensor:
+        found = held.get(layer)
+        if found is not None:
+            return found
+        return values_of(file, [file.graph.names[layer]], self.local.x, self.last.device)[0]
 
 
 def look(
@@ -59,30 +65,39 @@ def look(
     wanted: Sequence[int],
     local: Local,
     *,
-    layers: Sequence[str],
+    places: Sequence[Position],
+    part: ModuleFile,
     device: torch.device,
 ) -> Look:
     """Show images to both nets.
 
     Args:
         wanted: indices of the source's classes.
-        layers: of the target, that are going to be looked at; what does not fit beside the others is made when it is.
+        places: that are going to be looked at; what does not fit beside the others is made when it is.
+        part: of the source, whose features at a place's layer the clone's input is to be.
     """
     bare, inside = opened(target)
     ((_, end),) = bare.graph.outputs.items()
-    near = {f"z{index}": layer for index, layer in enumerate(_beside(bare, layers))}
-    taps = {"last": last_features(bare), "old": end, **{tap: bare.graph.names[layer] for tap, layer in near.items()}}
-    found = run_on(tapped(bare, taps), local.x, device)
+    z, (last, old) = _values(bare, [place.target for place in places], local.x, device, (last_features(bare), end))
+    features, _ = _values(part, [place.source for place in places], local.x, device)
     # Its clones' classes are old ones, too.
-    old = outputs(target, local.x, device) if inside else found["old"]
-    z = {layer: found[tap] for tap, layer in near.items()}
-    return Look(bare, local, found["last"], old, _said(source, wanted, local, device), z)
+    old = outputs(target, local.x, device) if inside else old
+    return Look(bare, part, local, last, old, _said(source, wanted, local, device), z, features)
 
 
-def _beside(bare: ModuleFile, layers: Sequence[str]) -> list[str]:
+def _values(
+    file: ModuleFile, layers: Sequence[str], x: Tensor, device: torch.device, beside: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """In one pass: of these layers those that are held, by layer; and other values, by their references."""
+    held = _held(file, layers)
+    found = values_of(file, [*beside, *(file.graph.names[layer] for layer in held)], x, device)
+    return dict(zip(held, found[len(beside) :], strict=True)), found[: len(beside)]
+
+
+def _held(file: ModuleFile, layers: Sequence[str]) -> list[str]:
     """The smallest of these layers, as many as are together no larger than the largest, which is held at some time anyway."""
-    shapes = shapes_of(bare)
-    sizes = {layer: math.prod(shapes[bare.graph.names[layer]][1:]) for layer in layers}
+    shapes = shapes_of(file)
+    sizes = {layer: math.prod(shapes[file.graph.names[layer]][1:]) for layer in layers}
     chosen: list[str] = []
     for layer in sorted(sizes, key=lambda each: sizes[each]):
         if sum(sizes[each] for each in chosen) + sizes[layer] <= max(sizes.values()):

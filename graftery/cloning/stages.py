@@ -71,6 +71,9 @@ class Stages:
                 parameters[key].detach().copy_(value)  # type: ignore[arg-type]
             return
         optimise(parameters, terms, pace, Loop(phase, self.progress, history=self.history), optimiser=optimiser)
-        self._kept |= {f"{name}/{key}": value.detach().cpu().clone() for key, value in parameters.items()}
+        self._kept |= {
+            f"{name}/{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in parameters.items()
+        }
         if self.checkpoint is not None:
             self.checkpoint(Checkpoint(self._done, self._kept, phase, self.fingerprint))

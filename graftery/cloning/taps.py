@@ -5,7 +5,7 @@ Shapes: N batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -89,6 +89,13 @@ class _Watcher(fx.Interpreter):
 def outputs(file: ModuleFile, x: Tensor, device: torch.device) -> Tensor:
     """The one output of a file, on the CPU's or the device's images, [n, ...] there."""
     return run_on(file.net(), x, device)["value"]
+
+
+def values_of(file: ModuleFile, refs: Sequence[str], x: Tensor, device: torch.device) -> list[Tensor]:
+    """Values inside a net, each [n, ...], all in one pass."""
+    names = [f"v{index}" for index in range(len(refs))] if len(refs) > 1 else ["value"]
+    found = run_on(tapped(file, dict(zip(names, refs, strict=True))), x, device)
+    return [found[name] for name in names]
 
 
 def run_on(net: torch.nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from graftery.compat import losses
 from graftery.compat.beginning import begun, check, check_alike, device_of, fingerprint
 from graftery.compat.groups import Group, with_heads
-from graftery.compat.layout import laid_out, placed
+from graftery.compat.layout import laid_out
 from graftery.compat.members import Member, member_of
 from graftery.compat.splitting import Split, split_at
 from graftery.compat.tasks import Task, common_labels
@@ -31,6 +31,7 @@ from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile
 from graftery.module.meaning import COMMON, ROTATION, TURNS
 from graftery.nn.freezing import freeze, unchanged
+from graftery.nn.layout import placed
 from graftery.nn.statistics import statistics_kept
 from graftery.spec.recipes import CompatRecipe
 

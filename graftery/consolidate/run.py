@@ -18,10 +18,11 @@ from graftery.learning.loop import Loop, Progress
 from graftery.learning.memory import within_memory
 from graftery.learning.repeating import repeatable
 from graftery.module import ModuleFile
+from graftery.nn.layout import lie_as
 from graftery.spec.consolidating import CellReport, Shared
 from graftery.spec.manifest import Parent
 from graftery.spec.recipes import ConsolidateRecipe, TransplantRecipe
-from graftery.transplant.layout import laid_out, lie_as
+from graftery.transplant.layout import laid_out
 from graftery.transplant.nets import Nets, differentiable_twice
 from graftery.transplant.sources import Noise
 

@@ -40,7 +40,7 @@ def reestimated(head: ModuleFile, features: Tensor) -> ModuleFile:
     ]
     if not names:
         return head
-    watcher = _Statistics(head.net())
+    watcher = _Watched(head.net())
     with torch.no_grad():
         watcher.run(features.float())
     found = dict(head.weights)
@@ -58,17 +58,16 @@ def on_batch(net: fx.GraphModule, x: Tensor, weights: Mapping[str, Tensor]) -> T
     Returns:
         Differentiable in the input and in these weights.
     """
-    value: Tensor = _Statistics(net, weights).run(x)
+    value: Tensor = _OnBatch(net, weights).run(x)
     return value
 
 
-class _Statistics(fx.Interpreter):
-    """Runs a net as in training, each batch norm on the batch it gets, and keeps the mean and variance of each."""
+class _OnBatch(fx.Interpreter):
+    """Runs a net as in training, each batch norm on the batch it gets."""
 
     def __init__(self, net: fx.GraphModule, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(net)
         self.weights = weights or {}
-        self.found: list[tuple[Tensor, Tensor]] = []
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "get_attr" and str(n.target) in self.weights:
@@ -76,11 +75,24 @@ class _Statistics(fx.Interpreter):
         if n.op != "call_function" or n.target is not torch.ops.aten.batch_norm.default:
             return super().run_node(n)
         (x, weight, bias, *_, eps, _), _ = self.fetch_args_kwargs_from_env(n)
-        over = [dim for dim in range(x.ndim) if dim != 1]
+        return self.normed(x, weight, bias, float(eps))
+
+    def normed(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+
+
+class _Watched(_OnBatch):
+    """Keeps the mean and variance of what each batch norm gets."""
+
+    def __init__(self, net: fx.GraphModule) -> None:
+        super().__init__(net)
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def normed(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         # Unbiased, as batch norm keeps it; what the batch is divided by is not.
-        variance, mean = torch.var_mean(x.detach(), over)
+        variance, mean = torch.var_mean(x, [dim for dim in range(x.ndim) if dim != 1])
         self.found.append((mean, variance))
-        return F.batch_norm(x, None, None, weight, bias, training=True, eps=float(eps))
+        return super().normed(x, weight, bias, eps)
 
 
 @contextmanager

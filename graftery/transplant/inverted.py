@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import graftery
+from graftery.nn.layout import MAPS
 from graftery.spec.manifest import json_of
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.certificate import device_class
 from graftery.transplant.given import Given
-from graftery.transplant.layout import MAPS
 from graftery.transplant.nets import Nets
 
 _LATER = frozenset(

@@ -8,18 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftery.errors import lacks_memory
+from graftery.nn import layout
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant.nets import Nets
 
-MAPS = 4
-"""Dimensions of feature maps [N, C, H, W]: only they can lie channels-last."""
-
 
 def laid_out(nets: Nets, adapter: nn.Module, inputs: Tensor) -> Tensor:
-    """Let convolutions find the channels of a pixel side by side, which is faster; in place. No value changes.
-
-    A net that views its maps as if they lay the other way fails so; then all stay as they were.
+    """`graftery.nn.layout.laid_out` of frozen nets.
 
     Args:
         nets: f, gS and gT.
@@ -30,29 +25,10 @@ def laid_out(nets: Nets, adapter: nn.Module, inputs: Tensor) -> Tensor:
         f's features of the inputs, as they lie from now on.
     """
     features = nets.features(inputs)
-    if features.ndim != MAPS:
+    if features.ndim != layout.MAPS:
         return features
-    _lie(nets, torch.channels_last)
-    try:
-        _run(nets, adapter, inputs)
-    except RuntimeError as error:
-        if lacks_memory(error):
-            raise
-        _lie(nets, torch.contiguous_format)
-        return features
-    return nets.features(inputs)
-
-
-def lie_as(net: nn.Module, maps: Tensor) -> nn.Module:
-    """The net's weights as these maps lie."""
-    if maps.ndim == MAPS and maps.is_contiguous(memory_format=torch.channels_last):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net
-
-
-def _lie(nets: Nets, layout: torch.memory_format) -> None:
-    for net in nets.all:
-        net.to(memory_format=layout)  # type: ignore[call-overload]
+    lie = layout.laid_out(nets.all, lambda _: _run(nets, adapter, inputs))
+    return features if lie == torch.contiguous_format else nets.features(inputs)
 
 
 def _run(nets: Nets, adapter: nn.Module, inputs: Tensor) -> None:

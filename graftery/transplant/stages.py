@@ -14,6 +14,7 @@ from graftery.data.samples import choose
 from graftery.errors import RecipeRefused
 from graftery.learning.loop import Loop, Progress
 from graftery.module import ModuleFile, trace
+from graftery.nn.layout import lie_as
 from graftery.spec.manifest import OutputMeaning
 from graftery.spec.plan import complete
 from graftery.spec.recipes import AGREEMENT_IMAGES, WATCHED_IMAGES, Source, TransplantRecipe
@@ -26,7 +27,7 @@ from graftery.transplant.given import SKETCH, Given, with_final_relu
 from graftery.transplant.guidance import Guidance
 from graftery.transplant.inversion import Inversion
 from graftery.transplant.inverted import InversionCache, inversion_key
-from graftery.transplant.layout import laid_out, lie_as
+from graftery.transplant.layout import laid_out
 from graftery.transplant.matched import matched_features
 from graftery.transplant.nets import Composed, Nets
 from graftery.transplant.opgraph import batch_norms, op_graph

@@ -10,7 +10,7 @@ from torch import nn
 from graftery.cloning import localization
 from graftery.cloning.healing import healed
 from graftery.cloning.local import Local, local_set
-from graftery.cloning.localization import Gates, Localized, collapsed, localize
+from graftery.cloning.localization import Gates, Localized, collapsed, localize, to_learn
 from graftery.cloning.slicing import with_linear_end
 from graftery.cloning.stages import Stages
 from graftery.errors import Misfit
@@ -149,3 +149,29 @@ def test_other_classes_are_one_together() -> None:
     found = collapsed(logits, torch.tensor([2, 0])).softmax(1)
     torch.testing.assert_close(found, torch.tensor([[0.3, 0.1, 0.6]]))
     torch.testing.assert_close(collapsed(logits, torch.arange(4)), logits)
+
+
+class _Viewing(nn.Module):
+    """Takes for granted that maps lie row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4 * 64, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.body(x).view(x.shape[0], -1))
+        return logits
+
+
+@pytest.mark.parametrize(("net", "layout"), [(_Viewing, torch.contiguous_format), (None, torch.channels_last)])
+def test_channels_lie_side_by_side_where_a_net_lets_them(
+    net: type[nn.Module] | None, layout: torch.memory_format
+) -> None:
+    source = _source() if net is None else with_linear_end(skills.untrained(net(), skills.SOURCE))
+    local, recipe = _local(), CloneRecipe(localization_steps=2, healing_steps=2)
+    assert to_learn(source, local.x, CPU)[2] == layout
+    found = localize(source, WANTED, local, recipe=recipe, stages=Stages(), device=CPU)
+    made = healed(found.whole, source, WANTED, local, recipe=recipe, stages=Stages(), device=CPU)
+    assert all(weight.is_contiguous() for weight in made.weights.values())
+    assert any(not torch.equal(made.weights[name], weight) for name, weight in found.whole.weights.items())

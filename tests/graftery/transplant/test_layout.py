@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from graftery.nn.layout import lie_as
 from graftery.spec.recipes import TransplantRecipe
 from graftery.transplant import transplant
-from graftery.transplant.layout import fast, laid_out, lie_as
+from graftery.transplant.layout import fast, laid_out
 from graftery.transplant.nets import Nets
 from tests.support.transplants import image_category, image_files, image_task, task_file
 
