@@ -22,7 +22,7 @@ from benchmarks.cells import Cells
 from benchmarks.compat import study
 from benchmarks.compat.measuring import Bench, quick
 from benchmarks.compat.protocol import RECIPE, SEEDS, SETTINGS, Cell, cells
-from benchmarks.compat.report import write
+from benchmarks.compat.report import STUDY, write
 from benchmarks.running import parser, watching
 from benchmarks.transplant.worlds.cifar10 import Cifar10
 from benchmarks.writing import write_whole
@@ -72,8 +72,8 @@ def studied(bench: Bench, wanted: argparse.Namespace) -> None:
             watch.measure(list(study.trials(wanted.seeds or study.SEEDS)), kept, one)
     if kept.count:
         missing = sum(not kept.has(trial.key, trial.where) for trial in study.trials())
-        write_whole(wanted.out / "compat-study.md", study.page(list(kept), kept.facts, missing))
-        Console().print(f"written: {wanted.out / 'compat-study.md'}")
+        write_whole(wanted.out / STUDY, study.page(list(kept), kept.facts, missing))
+        Console().print(f"written: {wanted.out / STUDY}")
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ Found = list[dict[str, Any]]
 OWN_LIMITS = (OWN_POINTS, OWN_GOAL_POINTS)
 OWN_BAR = "own accuracy is within {} points of none's with every method"
 OLDER = "†"
+STUDY = "compat-study.md"
+"""The page of `benchmarks.compat.study`."""
 
 
 def write(cells: Cells, folder: Path, missing: int) -> None:
@@ -37,11 +39,14 @@ def write(cells: Cells, folder: Path, missing: int) -> None:
     found = list(cells)
     if found:
         plots = draw(found, folder)
-        write_whole(folder / "compat.md", page(found, cells.facts, plots, missing))
+        studied = (folder / STUDY).exists()
+        write_whole(folder / "compat.md", page(found, cells.facts, plots, missing, studied=studied))
 
 
-def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], missing: int = 0) -> str:
-    """The document."""
+def page(
+    found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], missing: int = 0, *, studied: bool = False
+) -> str:
+    """The document. Args: `studied`, whether the study's page lies beside it."""
     parts = [
         "# Compatible components on CIFAR-10",
         f"Written by `{facts['command']}`; every cell is in compat.json.",
@@ -62,6 +67,8 @@ def page(found: Found, facts: dict[str, Any], plots: Sequence[tuple[str, str]], 
     if missing:
         parts.append(missing_line(missing))
     parts += _verdicts(found)
+    if studied:
+        parts.append(f"What moves recombination, and what does not: [{STUDY}]({STUDY}).")
     for setting in SETTINGS:
         for depth in setting.depths:
             ours = [c for c in found if (c["setting"], c["depth"]) == (setting.name, depth)]

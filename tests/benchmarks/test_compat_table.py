@@ -131,6 +131,15 @@ def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> Non
     assert "†" not in text
 
 
+def test_the_page_leads_to_the_study_where_there_is_one(tmp_path: Path) -> None:
+    kept = _filled(tmp_path / "compat.json")
+    write(kept, tmp_path, 0)
+    assert "compat-study.md" not in (tmp_path / "compat.md").read_text()
+    (tmp_path / "compat-study.md").write_text("")
+    write(kept, tmp_path, 0)
+    assert "(compat-study.md)" in (tmp_path / "compat.md").read_text()
+
+
 def test_no_bar_is_met_by_a_part_of_the_table(tmp_path: Path) -> None:
     kept = _filled(tmp_path / "compat.json", SEEDS[:2])
     text = page(list(kept), kept.facts, [])
