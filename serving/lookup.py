@@ -1,19 +1,15 @@
 """What a name leads to now, without a query for every request.
 
-On SQLite, what was found before holds exactly as long as nobody wrote: the head of the write-ahead log's index, which every commit
-changes, is read from shared memory; without such a log, `PRAGMA data_version` says it in some more microseconds. On PostgreSQL, it
-holds for a short time that is a setting.
+On SQLite, what was found before holds exactly as long as nobody wrote, which `PRAGMA data_version` says in microseconds. On PostgreSQL,
+it holds for a short time that is a setting.
 """
 
 from __future__ import annotations
 
-import mmap
 import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from registry.db import Database
@@ -22,9 +18,6 @@ from serving.branches import Model
 from serving.models import Known
 
 MAX_KEPT = 10_000
-HEAD_BYTES = 48
-"""Of the index of SQLite's write-ahead log: a counter of commits, the log's length, salts and checksums
-(https://sqlite.org/walformat.html, "WAL-index header")."""
 
 
 class Clock(Protocol):
@@ -61,7 +54,11 @@ class Lookup:
 
 
 class DataVersion:
-    """SQLite's own count of other connections' commits, on a connection of its own that never writes."""
+    """SQLite's own count of other connections' commits, on a connection of its own that never writes.
+
+    None of SQLite's files may be opened here beside it, however quickly they could be read: as one is closed, POSIX takes
+    the process's locks on it away, and the next process to come empties the index that this one has mapped.
+    """
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
@@ -80,29 +77,6 @@ class DataVersion:
             self._connection.close()
 
 
-class LogHead(DataVersion):
-    """The head of the write-ahead log's index, by a pragma where there is no such log.
-
-    The connection stays open: nobody takes the index away under it.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._map: mmap.mmap | None = None
-        super().__call__()  # the index is there once somebody reads
-        with suppress(OSError, ValueError), Path(f"{path}-shm").open("rb") as index:
-            self._map = mmap.mmap(index.fileno(), HEAD_BYTES, access=mmap.ACCESS_READ)
-
-    def __call__(self) -> object:
-        return super().__call__() if self._map is None else self._map[:HEAD_BYTES]
-
-    def close(self) -> None:
-        index, self._map = self._map, None
-        if index is not None:
-            index.close()
-        super().close()
-
-
 class Ticks:
     """A clock that ticks every `period_s`; 0: never the same twice."""
 
@@ -116,7 +90,7 @@ class Ticks:
         """Nothing is held."""
 
 
-def clock_of(database: Database, period_s: float) -> LogHead | Ticks:
+def clock_of(database: Database, period_s: float) -> DataVersion | Ticks:
     """What tells that the database may have changed."""
     path = database.url.database
-    return LogHead(path) if database.is_sqlite and path and path != ":memory:" else Ticks(period_s)
+    return DataVersion(path) if database.is_sqlite and path and path != ":memory:" else Ticks(period_s)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from sqlalchemy import event
 from graftery.errors import NotFound
 from registry import catalogue
 from registry.db import Database
-from serving.lookup import MAX_KEPT, DataVersion, LogHead, Lookup, Ticks, clock_of
+from serving.lookup import MAX_KEPT, DataVersion, Lookup, Ticks, clock_of
 from tests.support.world import NETWORK, World
 
 
@@ -77,7 +80,7 @@ def test_every_commit_is_seen_with_and_without_a_write_ahead_log(tmp_path: Path,
     path = tmp_path / "a.db"
     _commit(path, f"PRAGMA journal_mode = {journal}")
     _commit(path, "CREATE TABLE t (n INTEGER)")
-    clock = LogHead(str(path))
+    clock = DataVersion(str(path))
     seen = [clock()]
     for number in range(5):
         assert clock() == seen[-1]
@@ -89,6 +92,26 @@ def test_every_commit_is_seen_with_and_without_a_write_ahead_log(tmp_path: Path,
     assert len({repr(value) for value in seen}) == len(seen)
     clock.close()
     assert clock() != clock()
+
+
+_LOCK = """
+import fcntl, struct, sys
+asked = struct.pack("hhqqi", fcntl.F_WRLCK, 0, 128, 1, 0)
+with open(sys.argv[1], "rb+") as index:
+    print(struct.unpack("hhqqi", fcntl.fcntl(index, fcntl.F_GETLK, asked))[0])
+"""
+"""Which lock others hold on the byte by which SQLite knows that somebody uses the index of the write-ahead log."""
+
+
+def test_other_processes_see_that_the_database_is_in_use(world: World) -> None:
+    clock = clock_of(world.database, 0)
+    clock()
+    path = world.database.url.database
+    with world.database.transaction() as session:
+        catalogue.set_alias(session, NETWORK, "other", 1)
+        done = subprocess.run([sys.executable, "-c", _LOCK, f"{path}-shm"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == fcntl.F_RDLCK
+    clock.close()
 
 
 def test_where_there_is_no_count_of_writes_time_tells(monkeypatch: pytest.MonkeyPatch) -> None:
