@@ -18,6 +18,7 @@ from types import FrameType
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.edge.heads import BoundedHead
 from app.main import create_app
 from graftery.errors import GrafteryError, Unavailable
 from registry.db import Database, check_head
@@ -77,6 +78,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         backlog=_BACKLOG,
+        http=BoundedHead,
         log_config=None,
         access_log=False,
         # Whole seconds, by its type; it only waits for them.

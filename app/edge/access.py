@@ -27,6 +27,8 @@ LOOK, CHANGE, JOBS, ASK, RULE = (
     frozenset[Right]({right}) for right in ("read", "push", "transplant", "infer", "admin")
 )
 SERVED: Rights = LOOK | ASK
+KEPT_PATH = 256
+"""Characters of a path whose rights are kept, at most."""
 # What every service says of itself, and what a load balancer asks.
 _OPEN = re.compile(r"/health(/live|/ready)?|/v2/health/(live|ready)|/openapi\.json|/docs(/oauth2-redirect)?|/redoc")
 _RULES: tuple[tuple[str, re.Pattern[str], Rights], ...] = (
@@ -41,13 +43,20 @@ _RULES: tuple[tuple[str, re.Pattern[str], Rights], ...] = (
 )
 
 
-@lru_cache(maxsize=4096)
 def needed(method: str, path: str) -> Rights | None:
     """The scopes one of which a request needs; None: it needs no key. What no rule knows needs admin."""
+    # Strangers' paths are kept too: only so much of them.
+    return _known(method, path) if len(path) <= KEPT_PATH else _needed(method, path)
+
+
+def _needed(method: str, path: str) -> Rights | None:
     if _OPEN.fullmatch(path):
         return None
     found = (rights for methods, pattern, rights in _RULES if method in methods.split() and pattern.fullmatch(path))
     return next(found, RULE)
+
+
+_known = lru_cache(maxsize=4096)(_needed)
 
 
 class Access:

@@ -211,9 +211,10 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope["method"] = "GET"
+        # Of a copy: the server looks at its own scope to see whether what it sends has a body.
         scope.setdefault("state", {})["only_headers"] = True
+        inside = {**scope, "method": "GET"}
         try:
-            await self.app(scope, receive, without_body)
+            await self.app(inside, receive, without_body)
         finally:
-            scope["method"] = "HEAD"
+            scope.update(inside | {"method": "HEAD"})  # which route it was, for the log

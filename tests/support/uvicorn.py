@@ -13,6 +13,9 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from app.edge.heads import BoundedHead
 
 
 class Server:
@@ -28,10 +31,10 @@ class Server:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[Server]:
+def serving(app: FastAPI | ASGIApp) -> Iterator[Server]:
     """Serve on a free port until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, http=BoundedHead, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
