@@ -13,6 +13,7 @@ from graftery.consolidate.lessons import Place
 from graftery.consolidate.modules import Learning
 from graftery.consolidate.reports import Explained, report
 from graftery.consolidate.training import Learned, learn
+from graftery.errors import RecipeRefused
 from graftery.learning.checkpoint import Checkpoint
 from graftery.learning.loop import Loop, Progress
 from graftery.learning.memory import within_memory
@@ -157,7 +158,29 @@ class _Run:
         learned = recipe.adapters == "learned"
         adapters = {c.name: Learning.of(c.adapter, device) for c, _ in cells if learned and c.adapter is not None}
         run = cls(kind, recipe, device, [], shared, adapters)
-        return replace(run, places=[run._place(cell, own) for cell, own in cells])
+        run = replace(run, places=[run._place(cell, own) for cell, own in cells])
+        for place in run.places:
+            run._check_batch(place)
+        return run
+
+    def _check_batch(self, place: Place) -> None:
+        """Images of other cells are one source more where the cell has no such images itself."""
+        sources = [*place.recipe.sources]
+        if place.unlabelled is None and any(
+            other.unlabelled is not None or "inversion" in other.recipe.sources for _, other in self._seen_by(place)
+        ):
+            sources.append("unlabelled")
+        if place.recipe.batch < len(sources):
+            raise RecipeRefused(
+                f"cell {place.cell.name}: a batch of {place.recipe.batch} has no row for each of its {len(sources)} sources"
+                f" {', '.join(sources)}, other cells' images among them",
+                hint="make batch larger, name fewer sources, or let cells learn from their own images alone: pooled false",
+            )
+
+    def _seen_by(self, place: Place) -> list[tuple[int, Place]]:
+        """The other cells whose images this one learns from, each with its number."""
+        others = [(index, other) for index, other in enumerate(self.places) if other is not place]
+        return [(index, other) for index, other in others if self.recipe.pooled and place.sees(other)]
 
     def _place(self, cell: Cell, recipe: TransplantRecipe) -> Place:
         category, task = self._net(cell.category), self._net(cell.task)
@@ -210,10 +233,9 @@ class _Run:
     def _others(self, place: Place, kept: Mapping[str, Tensor]) -> Tensor | None:
         """Images of the other cells that this one's f takes: none of them is labelled."""
         found: list[Tensor] = []
-        for index, other in enumerate(self.places):
-            if self.recipe.pooled and other is not place and place.sees(other):
-                of = (other.unlabelled, kept.get(f"{IMAGES}{index}"))
-                found += [images for images in of if images is not None]
+        for index, other in self._seen_by(place):
+            of = (other.unlabelled, kept.get(f"{IMAGES}{index}"))
+            found += [images for images in of if images is not None]
         return torch.cat(found) if found else None
 
     def _inverted(self, hooks: Loop) -> dict[str, Tensor]:

@@ -249,6 +249,13 @@ BAD = SampleSet(torch.randn(4, 1, 8, 8), torch.ones(4) * 7)
             "samples_missing",
         ),
         (lambda: [taught()], {"sources": ("moments",)}, RecipeRefused, "recipe_invalid"),
+        # Its own images and noise are two sources; the other cell's images would be a third.
+        (
+            lambda: [taught(), taught("other", 2)],
+            {"sources": ("inversion", "noise"), "batch": 2},
+            RecipeRefused,
+            "recipe_invalid",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_step(
