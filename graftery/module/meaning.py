@@ -32,8 +32,24 @@ def check_meaning(manifest: Manifest) -> None:
         raise _bad(f"a {manifest.kind} module has one output, this has {sorted(manifest.outputs)}")
     for name, output in manifest.outputs.items():
         _check_output(name, output)
+    _check_preprocessing(manifest)
     _check_group(manifest)
     _check_clone(manifest)
+
+
+def _check_preprocessing(manifest: Manifest) -> None:
+    """Of images, as they go into a module of these kinds; others inherit it of the net that they are a part of."""
+    said, shape = manifest.preprocessing, manifest.input.shape
+    if said is None or manifest.kind not in ("category", "teacher", "group") or len(shape) != 4:
+        return
+    for name, values in (("mean", said.mean), ("std", said.std)):
+        if len(values) not in (1, shape[1]):
+            raise _bad(f"preprocessing.{name} has {len(values)} numbers, the input has {shape[1]} channels")
+    if min(said.std) <= 0:
+        raise _bad(f"preprocessing.std is {list(said.std)}, what an image is divided by is above 0")
+    low, high = said.value_range
+    if low >= high:
+        raise _bad(f"preprocessing.value_range is {low:g} to {high:g}, the first is the lower one")
 
 
 def _check_clone(manifest: Manifest) -> None:

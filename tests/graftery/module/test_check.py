@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from graftery.errors import GraphRefused, ModuleFileError
 from graftery.module.check import read_document
 from graftery.module.meaning import check_meaning
 from graftery.spec.limits import Limits
-from graftery.spec.manifest import Manifest
+from graftery.spec.manifest import Manifest, OutputSpec, Preprocessing, TensorSpec
 from tests.support.hostile_parts import document
 
 TENSORS = ("weight", "probe.x", "probe.y", "sketch.mean")
@@ -110,3 +111,29 @@ def test_meanings_that_shapes_contradict_are_refused(kind: str, outputs: dict[st
 def test_one_logit_has_one_or_two_class_names(classes: list[str]) -> None:
     output = {"dtype": "float32", "shape": ["N", 1], "semantics": "classification", "class_names": classes}
     check_meaning(_manifest("task", {"cat": output}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"mean": (0.5, 0.5), "std": (0.5,)},
+        {"mean": (0.5,), "std": (0.5, 0.5)},
+        {"mean": (), "std": (0.5,)},
+        {"mean": (0.5,), "std": (0.0,)},
+        {"mean": (0.5,), "std": (0.5, 0.5, -0.5)},
+        {"mean": (0.5,), "std": (0.5,), "value_range": (1.0, 1.0)},
+    ],
+)
+def test_a_preprocessing_that_no_image_can_have_had_is_refused(said: dict[str, Any]) -> None:
+    fine = _of_images(Preprocessing(mean=(0.5,), std=(0.5, 0.5, 0.5)))
+    check_meaning(fine)
+    with pytest.raises(ModuleFileError) as caught:
+        check_meaning(_of_images(Preprocessing(**said)))
+    assert caught.value.code == "manifest_invalid"
+    assert "preprocessing" in caught.value.message
+
+
+def _of_images(said: Preprocessing) -> Manifest:
+    output = OutputSpec(dtype="float32", shape=("N", 8), semantics="feature")
+    image = TensorSpec(dtype="float32", shape=("N", 3, "H", "W"))
+    return Manifest(kind="category", input=image, outputs={"features": output}, preprocessing=said)
