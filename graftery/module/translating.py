@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 
@@ -18,12 +18,13 @@ from graftery.module.build import build
 from graftery.module.check import check_graph
 from graftery.module.derivatives import Derivatives, close, close_on_the_whole, derivatives, seeded
 from graftery.module.graph import Graph, needed, renumbered
-from graftery.module.lowering import Lowering
+from graftery.module.lowering import Lowering, expression
 from graftery.module.shapes import larger, survey
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import Size, TensorSpec
 
 TOLERANCE = 1e-4
+_NO_BOUND = 2**40
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def _runs(net: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def _translate(net: nn.Module, sizes: _Sizes, names: tuple[str, ...]) -> tuple[Graph, dict[str, Tensor]]:
-    lowering = Lowering(_exported(net, sizes)).run()
+    program = _exported(net, sizes)
+    below = [shape for shape in _next_to_ranges(program, sizes) if _runs(net, shape)]
+    lowering = Lowering(program).run()
     if len(lowering.outputs) != len(names):
         raise TraceRefused(f"the net returns {len(names)} outputs, export finds {len(lowering.outputs)}")
     spec = TensorSpec(dtype="float32", shape=sizes.symbols)
@@ -79,7 +82,7 @@ def _translate(net: nn.Module, sizes: _Sizes, names: tuple[str, ...]) -> tuple[G
         survey(graph, weights, sizes.exported, Limits())
     except GrafteryError as error:
         raise TraceRefused(error.message, hint=error.hint) from error
-    _self_check(net, build(graph, weights), sizes, names)
+    _self_check(net, build(graph, weights), (*sizes.compared, *below), names)
     return graph, weights
 
 
@@ -125,8 +128,30 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _self_check(net: nn.Module, built: nn.Module, sizes: _Sizes, names: tuple[str, ...]) -> None:
-    for seed, shape in enumerate(sizes.compared):
+def _next_to_ranges(program: ExportedProgram, sizes: _Sizes) -> Iterator[tuple[int, ...]]:
+    """Shapes just below the least size that the program holds for: a net that runs there may do something else.
+
+    Raises:
+        TraceRefused: the program holds up to some size only: beyond, the net does something else.
+    """
+    (x,) = (node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
+    for dim, size in enumerate(x.meta["val"].shape):
+        found = program.range_constraints.get(expression(size))
+        if found is None:
+            continue
+        if found.upper < _NO_BOUND:
+            raise TraceRefused(
+                f"the net decides by the size of dimension {dim} of its input what it computes: up to {found.upper} it does what it"
+                " did here, beyond something else",
+                hint="let it do the same at every size",
+            )
+        least = int(found.lower)
+        if dim and least > 2:
+            yield (*sizes.exported[:dim], least - 1, *sizes.exported[dim + 1 :])
+
+
+def _self_check(net: nn.Module, built: nn.Module, shapes: Sequence[tuple[int, ...]], names: tuple[str, ...]) -> None:
+    for seed, shape in enumerate(shapes):
         x = seeded(shape, seed)
         try:
             found = derivatives(built, x, names)

@@ -141,3 +141,26 @@ def test_trace_of_a_built_net_is_the_same_net() -> None:
     x = torch.randn(5, 4)
     assert torch.equal(again.net()(x), file.net()(x))
     assert isinstance(again, ModuleFile)
+
+
+class _Deciding(nn.Module):
+    """Does something else beyond some size."""
+
+    def __init__(self, dim: int, beyond: int) -> None:
+        super().__init__()
+        self.body, self.dim, self.beyond = nn.Conv2d(3, 4, 3), dim, beyond
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return 2 * y if x.shape[self.dim] > self.beyond else y
+
+
+@pytest.mark.parametrize("beyond", [200, 20, 31])
+def test_heights_are_fixed_where_a_net_decides_by_them(beyond: int) -> None:
+    file = trace(_Deciding(2, beyond).eval(), torch.randn(2, 3, 32, 32))
+    assert file.manifest.input.shape == ("N", 3, 32, 32)
+
+
+def test_a_net_that_decides_by_its_batch_is_refused() -> None:
+    with pytest.raises(TraceRefused, match="dimension 0"):
+        trace(_Deciding(0, 8).eval(), torch.randn(2, 3, 32, 32))
