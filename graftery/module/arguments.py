@@ -25,6 +25,7 @@ INDEXED = {
     "aten.gather.default": "index",
     "aten.embedding.default": "indices",
 }
+STATISTICS = ("running_mean", "running_var")
 # Arguments that would make a net random, or let it change its own weights.
 FIXED: dict[str, tuple[str, Any, str]] = {
     "aten.batch_norm.default": ("training", False, "batch_norm_training"),
@@ -74,8 +75,9 @@ def check_arguments(operator: Operator, bound: Mapping[str, Any], scope: Scope) 
     for argument in operator.arguments:
         if argument.name in bound:
             _check(argument, bound[argument.name], scope)
-    if operator.text == "aten.instance_norm.default" and bound["use_input_stats"] and bound["running_mean"] is not None:
-        raise GraphRefused("would update running_mean when it runs", code="batch_norm_training")
+    if operator.text == "aten.instance_norm.default" and any(bound[name] is not None for name in STATISTICS):
+        # Whatever `use_input_stats` says, it writes to them: a batch norm with these statistics is the same function.
+        raise GraphRefused("would update its statistics when it runs", code="batch_norm_training")
     if operator.text in FIXED:
         name, wanted, code = FIXED[operator.text]
         given = bound.get(name, wanted)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftery.errors import GraphRefused, ModuleFileError
-from graftery.module.arguments import INDEXED, Scope, bind, check_arguments
+from graftery.module.arguments import INDEXED, STATISTICS, Scope, bind, check_arguments
 from graftery.module.container import NAME, parse_json
 from graftery.module.graph import BATCH, FORMAT, INPUT, VERSION, Graph, Node
 from graftery.module.opset import Operator, Returns, operators
@@ -23,6 +23,7 @@ CLONE_OLD = "clone.old"
 """A clone's tensor [k, D]: what its logits get of the target's last features."""
 EXTRA_PREFIXES = ("probe.", "sketch.", "group.", CLONE_OLD)
 OUTPUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+BATCH_NORM = "aten.batch_norm.default"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 _ID = re.compile(r"v\d{1,6}")
 _KEYS = {"format", "version", "manifest", "inputs", "nodes", "outputs", "names"}
@@ -108,11 +109,21 @@ def _check_node(node: Node, known: Mapping[str, Operator], scope: Scope, varying
         raise GraphRefused("is defined twice", code="value_redefined")
     bound = bind(operator, node)
     check_arguments(operator, bound, scope)
+    if node.op == BATCH_NORM:
+        _check_statistics(node)
     if node.op in INDEXED:
         _check_constant(bound[INDEXED[node.op]], INDEXED[node.op], varying)
     if _varies(list(bound.values()), varying):
         varying.add(node.id)
     return operator.returns
+
+
+def _check_statistics(node: Node) -> None:
+    """All that trains nets again looks for a batch norm's statistics there."""
+    if len(node.args) < 5 or not all(isinstance(each, dict) and "w" in each for each in node.args[3:5]):
+        raise GraphRefused(
+            f"needs {' and '.join(STATISTICS)} to be weights, given by position", code="arguments_invalid"
+        )
 
 
 def _check_constant(argument: Any, name: str, varying: set[str]) -> None:

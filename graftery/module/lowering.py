@@ -134,6 +134,8 @@ class Lowering:
         kwargs = {key: self._json(node, value) for key, value in node.kwargs.items() if key not in _DROPPED_KWARGS}
         if text == "aten.clone.default" and node.kwargs.get("memory_format") is torch.contiguous_format:
             text = "aten.contiguous.default"
+        if text == "aten.instance_norm.default" and args[5] is False:
+            text = "aten.batch_norm.default"  # of the same arguments; this one would write to its statistics
         target = _functional(text) or text
         if target not in operators():
             raise refused(node, "is not on the list of allowed operators")

@@ -5,23 +5,21 @@ FakeTensorMode knows dtypes and devices too; the bare `meta` device misses dtype
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from graftery.errors import ShapesRefused, first_line
 from graftery.module.arguments import INDEXED
-from graftery.module.build import build
 from graftery.module.derivatives import as_outputs
+from graftery.module.fakes import quiet, shown
 from graftery.module.graph import Graph
 from graftery.module.growth import Measure, measure, mixes, trouble
 from graftery.module.ops import DTYPE_NAMES, DTYPES
@@ -79,29 +77,6 @@ def survey(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int], li
     return Survey(outputs, runs[0].flops, runs[0].elements, runs[0].largest)
 
 
-def output_shapes(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a graph's outputs for an input [N, ...] of this shape; nothing is computed.
-
-    Raises:
-        ShapesRefused: it does not run on that.
-    """
-    net, mode = _shown(graph, weights)
-    try:
-        with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), _quiet(), mode:
-            ys = as_outputs(net(torch.empty(tuple(shape), dtype=DTYPES[graph.input.dtype])))
-    except Exception as error:
-        raise ShapesRefused(f"an input of {list(shape)}: {first_line(error)}") from None
-    return {name: tuple(y.shape) for name, y in zip(graph.outputs, ys, strict=True)}
-
-
-def _shown(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[fx.GraphModule, FakeTensorMode]:
-    """The graph as a net whose weights have no data, and the mode in which it runs."""
-    mode = FakeTensorMode()
-    with mode:
-        fake = {name: torch.empty(weights[name].shape, dtype=weights[name].dtype) for name in graph.weights()}
-    return build(graph, fake), mode
-
-
 def larger(symbols: Sequence[Size], shape: Sequence[int]) -> tuple[int, ...]:
     """Another shape for an input, of two rows: free heights and widths more than twice as large, odd, and not the same.
 
@@ -139,13 +114,15 @@ class _Runner(fx.Interpreter):
     """Runs the graph on fake tensors and counts what each step makes."""
 
     def __init__(self, graph: Graph, weights: Mapping[str, Tensor], limits: Limits) -> None:
-        net, self._mode = _shown(graph, weights)
+        net, self._mode = shown(graph, weights)
         super().__init__(net)
         self._steps = {f"v{index}": node for index, node in enumerate(graph.nodes)}
         self._layers = {ref: path for path, ref in graph.names.items()}
         self._graph, self._limits, self._elements, self._largest = graph, limits, 0, 0
         self._looked_up: dict[str, list[int]] = {}
         self._measures: dict[str, list[Measure]] = {}
+        self._floating: set[str] = set()
+        """Tensors that floating numbers have a part in."""
 
     def run(self, *shapes: Any, **_: Any) -> _Run:
         (shape,) = shapes
@@ -153,24 +130,34 @@ class _Runner(fx.Interpreter):
         counter = FlopCounterMode(display=False)
         # Work is counted once: it is the same for every sample, and counting costs time.
         counting = counter if shape[0] == 1 else nullcontext()
-        with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), _quiet(), self._mode, counting:
+        with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), quiet(), self._mode, counting:
             ys = as_outputs(super().run(torch.empty(shape, dtype=DTYPES[self._graph.input.dtype])))
         outputs = {name: (tuple(y.shape), y.dtype) for name, y in zip(self._graph.outputs, ys, strict=True)}
         return _Run(shape, outputs, self._elements, self._largest, counter.get_total_flops())
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name not in self._steps:
-            return super().run_node(n)
+            return self._noted(n, super().run_node(n))
         try:
             operator, bound = self._bound(n)
             self._check_before(n, operator, bound)
-            result = super().run_node(n)
+            result = self._noted(n, super().run_node(n))
             self._count(result)
             self._measures.setdefault(n.name, []).append(measure(operator, bound, result))
         except ShapesRefused as error:
             raise ShapesRefused(f"{self._place(n.name)}: {error.message}", code=error.code) from None
         except Exception as error:
             raise ShapesRefused(f"{self._place(n.name)}: {first_line(error)}") from None
+        return result
+
+    def _noted(self, n: fx.Node, result: Any) -> Any:
+        """The result; whether floating numbers have a part in it is kept."""
+        tensors = [
+            each for each in (result if isinstance(result, (list, tuple)) else [result]) if isinstance(each, Tensor)
+        ]
+        above = any(each.name in self._floating for each in n.all_input_nodes)
+        if tensors and (above or any(each.is_floating_point() for each in tensors)):
+            self._floating.add(n.name)
         return result
 
     def _place(self, name: str) -> str:
@@ -185,10 +172,10 @@ class _Runner(fx.Interpreter):
             ShapesRefused: `work_too_large`; `batch_mixing`.
         """
         for name, found in self._measures.items():
-            if mixes(found[: len(BATCHES)]):
-                raise ShapesRefused(f"{self._place(name)}: works along the batch", code="batch_mixing")
             if what := trouble(BATCHES, found[: len(BATCHES)]):
                 raise _too_large(f"{self._place(name)}: {what}")
+            if mixes(found[: len(BATCHES)]):
+                raise ShapesRefused(f"{self._place(name)}: works along the batch", code="batch_mixing")
 
     def _bound(self, n: fx.Node) -> tuple[Operator, dict[str, Any]]:
         operator = operators()[self._steps[n.name].op]
@@ -203,6 +190,7 @@ class _Runner(fx.Interpreter):
                 raise _too_large(f"makes {pieces} tensors, {self._limits.pieces} are allowed")
         if operator.text in INDEXED:
             self._check_looked_up(n, bound, INDEXED[operator.text])
+            self._check_exact(n, operator, INDEXED[operator.text])
         if operator.name in _PRODUCTS:
             dtypes = {name: value.dtype for name, value in bound.items() if isinstance(value, Tensor)}
             if len(set(dtypes.values())) > 1:
@@ -224,6 +212,14 @@ class _Runner(fx.Interpreter):
         if self._looked_up.setdefault(n.name, sizes) != sizes:
             raise ShapesRefused("looks up constant positions in a dimension that changes with the input's size")
 
+    def _check_exact(self, n: fx.Node, operator: Operator, positions: str) -> None:
+        """What becomes of a large number, or of a sum's last bit, differs between devices: a position has to be the same everywhere."""
+        given: dict[str, Any] = dict(zip((each.name for each in operator.arguments), n.args, strict=False))
+        found = (given | n.kwargs)[positions]
+        nodes = found if isinstance(found, (list, tuple)) else [found]
+        if any(isinstance(each, fx.Node) and each.name in self._floating for each in nodes):
+            raise ShapesRefused("looks up positions that were made of floating numbers: make them of whole ones")
+
     def _count(self, result: Any) -> None:
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
             if isinstance(tensor, Tensor):
@@ -234,18 +230,6 @@ class _Runner(fx.Interpreter):
                     raise _too_large(f"makes {shape}, over {self._limits.elements_per_value} elements")
                 self._elements += tensor.numel()
                 self._largest = max(self._largest, tensor.numel())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Fake tensors log a refusal with its whole traceback; our own error says it in a line."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _is_whole(value: Any) -> bool:

@@ -15,6 +15,7 @@ from graftery.module.file import ModuleFile
 from graftery.module.meaning import check_meaning
 from graftery.module.ops import DTYPE_NAMES
 from graftery.module.probes import PROBE_X, outputs_at, probe_y, stated
+from graftery.module.rows import check_rows
 from graftery.module.shapes import Survey, survey
 from graftery.spec.limits import Limits
 from graftery.spec.manifest import Facts, Manifest, TensorSpec
@@ -47,6 +48,7 @@ def examine(file: ModuleFile, limits: Limits) -> Facts:
     for name, tensor in {**file.weights, **file.extras}.items():
         check_values(name, tensor)
     _check_probe(file, x)
+    check_rows(file.graph, file.weights, x.shape)
     _check_batch_and_gradient(file, x)
     return _facts(file, found)
 

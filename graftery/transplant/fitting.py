@@ -15,7 +15,7 @@ from torch import nn
 from graftery.data.streams import generator
 from graftery.errors import Misfit, ShapesRefused
 from graftery.module import ModuleFile
-from graftery.module.shapes import output_shapes
+from graftery.module.fakes import output_shapes
 from graftery.nn.adapters import SAME, Shape, make_adapter
 from graftery.spec.fit import output_of
 from graftery.spec.plan import TEACHING

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from graftery.data.samples import SampleSet, choose
 from graftery.errors import RecipeRefused, SamplesRefused, ShapesRefused, refusing
 from graftery.module import ModuleFile
+from graftery.module.fakes import output_shapes
 from graftery.module.samples import label_facts
-from graftery.module.shapes import output_shapes
 from graftery.nn.adapters import Shape, alike
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of

@@ -242,12 +242,52 @@ GRAPH: dict[str, tuple[Write, str]] = {
         code="batch_norm_training",
         held={"weight": None, **STATISTICS},
     ),
+    "instance_norm_updating_its_variance": of_nodes(
+        node("aten.instance_norm.default", INPUT, None, None, None, {"w": "var"}, True, 1.0, 1e-5, False),
+        code="batch_norm_training",
+        held={"weight": None, "var": STATISTICS["var"]},
+    ),
+    "instance_norm_of_statistics": of_nodes(
+        node("aten.instance_norm.default", INPUT, None, None, {"w": "mean"}, {"w": "var"}, False, 0.1, 1e-5, False),
+        code="batch_norm_training",
+        held={"weight": None, **STATISTICS},
+    ),
+    "batch_norm_of_named_statistics": of_nodes(
+        node(
+            "aten.batch_norm.default",
+            INPUT,
+            None,
+            None,
+            running_mean={"w": "mean"},
+            running_var={"w": "var"},
+            training=False,
+            momentum=0.1,
+            eps=1e-5,
+            cudnn_enabled=False,
+        ),
+        code="arguments_invalid",
+        held={"weight": None, **STATISTICS},
+    ),
+    "batch_norm_of_computed_statistics": of_nodes(
+        node("aten.abs.default", {"w": "var"}),
+        ["aten.batch_norm.default", "v1", [INPUT, None, None, {"w": "mean"}, {"v": "v0"}, False, 0.1, 1e-5, False]],
+        code="arguments_invalid",
+        held={"weight": None, **STATISTICS},
+    ),
     "attention_dropout": of_nodes(
         node("aten.scaled_dot_product_attention.default", INPUT, INPUT, INPUT, None, 0.5), code="arguments_invalid"
     ),
 }
 
 SHAPES: dict[str, tuple[Write, str]] = {
+    "positions_from_a_floating_number": of_nodes(
+        node("aten.to.dtype", {"w": "weight"}, {"dtype": "int64"}),
+        ["aten.clamp.default", "v1", [{"v": "v0"}, 0]],
+        ["aten.index_select.default", "v2", [INPUT, 1, {"v": "v1"}]],
+        code="shapes_invalid",
+        held={"weight": tensor(4, value=-1e30), "probe.y": tensor(2, 4)},
+        shape_out=["N", 4],
+    ),
     "weight_of_another_dtype": of_nodes(
         node("aten.linear.default", INPUT, WEIGHT),
         code="shapes_invalid",
@@ -363,6 +403,24 @@ SHAPES: dict[str, tuple[Write, str]] = {
                 ["sym.mul", "v2", [{"v": "v0"}, {"v": "v1"}]],
                 ["aten.zeros.default", "v3", [[1]]],
             ],
+            "a_remainder": [
+                node("sym.mod", 510, {"N": 1}),
+                ["sym.add", "v1", [{"v": "v0"}, 1]],
+                ["aten.zeros.default", "v2", [[{"v": "v1"}] * 6]],
+            ],
+            "a_product_of_many": [
+                node("aten.ones.default", [{"N": 1}]),
+                ["aten.einsum.default", "v1", ["a,b,c,d,e,f,a,b,c,d,e,f->", [{"v": "v0"}] * 12]],
+            ],
+            "attention": [
+                node("aten.ones.default", [1, {"N": 1}, 4]),
+                ["aten.scaled_dot_product_attention.default", "v1", [{"v": "v0"}] * 3],
+                ["aten.slice.Tensor", "v2", [{"v": "v1"}, 1, 0, 1]],
+            ],
+            "a_size_that_shrinks": [
+                node("sym.sub", 20, {"N": 1}),
+                ["aten.zeros.default", "v1", [[{"v": "v0"}]]],
+            ],
             "a_slice": [
                 node("aten.zeros.default", [{"N": 1}]),
                 ["aten.slice.Tensor", "v1", [{"v": "v0"}, 0, 0, 18]],
@@ -447,6 +505,47 @@ VALUES: dict[str, tuple[Write, str]] = {
     "batch_mixing_by_rolling_all": mixing(node("aten.roll.default", INPUT, [4], [])),
     "batch_mixing_by_summing_up": mixing(node("aten.cumsum.default", INPUT, 0)),
     "batch_mixing_by_reversing": mixing(node("aten.flip.default", INPUT, [0])),
+    "batch_mixing_that_rare_inputs_open": mixing(
+        node("aten.gt.Scalar", INPUT, 1000.0),
+        ["aten.to.dtype", "v1", [{"v": "v0"}, {"dtype": "float32"}]],
+        ["aten.sum.dim_IntList", "v2", [INPUT, [0], True]],
+        ["aten.mul.Tensor", "v3", [{"v": "v1"}, {"v": "v2"}]],
+        ["aten.add.Tensor", "v4", [INPUT, {"v": "v3"}]],
+    ),
+    "batch_mixing_beside_large_numbers": mixing(
+        node("aten.mean.dim", INPUT, [0], True),
+        ["aten.detach.default", "v1", [{"v": "v0"}]],
+        ["aten.mul.Scalar", "v2", [{"v": "v1"}, 1e-12]],
+        ["aten.add.Tensor", "v3", [INPUT, {"v": "v2"}]],
+    ),
+    "batch_mixing_by_padding_far": mixing(
+        node("aten.constant_pad_nd.default", INPUT, [0, 0, 0, 60]),
+        ["aten.constant_pad_nd.default", "v1", [{"v": "v0"}, [0, 0, -60, 0]]],
+        ["aten.add.Tensor", "v2", [INPUT, {"v": "v1"}]],
+    ),
+    "batch_mixing_by_a_triangle": mixing(
+        node("aten.t.default", INPUT),
+        ["aten.triu.default", "v1", [{"v": "v0"}, 60]],
+        ["aten.t.default", "v2", [{"v": "v1"}]],
+        ["aten.add.Tensor", "v3", [INPUT, {"v": "v2"}]],
+    ),
+    "batch_mixing_by_a_place_in_the_batch": mixing(
+        node("aten.arange.default", {"N": 1}),
+        ["aten.gt.Scalar", "v1", [{"v": "v0"}, 10]],
+        ["aten.unsqueeze.default", "v2", [{"v": "v1"}, 1]],
+        ["aten.masked_fill.Scalar", "v3", [INPUT, {"v": "v2"}, 0]],
+    ),
+    "batch_mixing_by_shuffling_until_it_looks_sorted": mixing(
+        *[
+            each
+            for at in range(0, 120, 2)
+            for each in (
+                ["aten.reshape.default", f"v{at}", [{"v": f"v{at - 1}"} if at else INPUT, [2, -1]]],
+                ["aten.t.default", f"v{at + 1}", [{"v": f"v{at}"}]],
+            )
+        ],
+        ["aten.reshape.default", "v120", [{"v": "v119"}, [-1, 4]]],
+    ),
     "gradient_infinite": of_nodes(
         node("aten.sqrt.default", INPUT),
         code="gradient_invalid",

@@ -91,6 +91,17 @@ def test_hardsigmoid_is_rewritten_exactly() -> None:
     assert torch.equal(file.net()(x), F.hardsigmoid(x))
 
 
+def test_an_instance_norm_of_statistics_becomes_the_batch_norm_that_it_is() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4, affine=True, track_running_stats=True))
+    x = torch.randn(7, 3, 5, 5)
+    net.train()(x)
+    file = trace(net.eval(), x)
+    assert "aten.batch_norm.default" in file.graph.operators()
+    before = {name: weight.clone() for name, weight in file.weights.items()}
+    torch.testing.assert_close(file.net()(x), net(x))
+    assert all(torch.equal(weight, before[name]) for name, weight in file.weights.items())
+
+
 def test_names_are_the_last_tensor_made_in_a_layer() -> None:
     file = trace(nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True)), nn.Tanh()), torch.zeros(2, 4))
     assert file.graph.names == {"0": "v1", "0.0": "v0", "0.1": "v1", "1": "v2"}

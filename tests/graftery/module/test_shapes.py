@@ -6,7 +6,7 @@ from torch import nn
 
 from graftery.errors import ShapesRefused
 from graftery.module import trace
-from graftery.module.shapes import output_shapes
+from graftery.module.fakes import output_shapes
 
 
 class _Two(nn.Module):
