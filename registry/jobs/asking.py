@@ -12,6 +12,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from graftery.errors import Conflict
+from graftery.spec.access import Scope
 from graftery.spec.wire import JobError, JobEvent, JobKind, JobOut, JobState, Page
 from registry.access import audit, caller
 from registry.catalogue import pins
@@ -22,6 +23,7 @@ from registry.pages import clamp, cut, moment, read_cursor
 
 # A statement takes so many values: PostgreSQL 65535, SQLite fewer.
 _AT_ONCE = 500
+_RULE = frozenset[Scope]({"admin"})
 
 
 def submit(
@@ -44,8 +46,9 @@ def submit(
 
     Raises:
         NotFound: a pinned version does not exist.
+        AccessRefused: `forbidden`: the caller may not have such a job, or not give its names.
     """
-    _check_names(request)
+    _check_caller(kind, request)
     versions = [resolve(session, ref, for_pin=True).id for ref in pinned.values()]
     job = Job(
         id=uuid4().hex,
@@ -68,8 +71,10 @@ def submit(
     return job
 
 
-def _check_names(request: Mapping[str, Any]) -> None:
-    """Refuse a caller who may not give the names that a job publishes under: also who retries or cancels another's."""
+def _check_caller(kind: str, request: Mapping[str, Any]) -> None:
+    """Refuse a caller who may not ask for a job, or for its names: also who retries or cancels another's."""
+    if kind == "collect":  # the door knows a job's path, and not its kind
+        caller.check_scope(caller.caller(), _RULE, "a collection")
     caller.check_name(request.get("name"))
     for name in (request.get("network"), request.get("generic", {}).get("name")):
         if name is not None:
@@ -130,10 +135,11 @@ def request_cancel(session: Session, job_id: str) -> Job:
 
     Raises:
         NotFound: there is no such job.
+        AccessRefused: as `submit` does.
         Conflict: `job_state`: it has succeeded or failed.
     """
     job = locked(session, job_id)
-    _check_names(job.request)
+    _check_caller(job.kind, job.request)
     if job.state in {"succeeded", "failed"}:
         raise Conflict(f"Job {job_id} has {job.state} already", code="job_state")
     if job.state == "cancelled" or job.cancel_requested:
@@ -150,6 +156,7 @@ def retry(session: Session, job_id: str) -> Job:
 
     Raises:
         NotFound: there is no such job, or a version that it needs is gone.
+        AccessRefused: as `submit` does.
         Conflict: `job_state`.
     """
     job = get(session, job_id)

@@ -18,6 +18,7 @@ from tests.support.registry import put
 from tests.support.workplace import SQLITE
 
 CI = Caller("ci", "0123456789ab", namespaces=("vision",))
+TRANSPLANTER = Caller("transplanter", "1123456789ab", scopes=frozenset({"read", "transplant"}))
 
 
 def job(session: Session, name: str = "vision.net", **more: Any) -> str:
@@ -100,6 +101,30 @@ def test_jobs_belong_to_the_namespace_of_what_they_make(database: Database) -> N
         lambda session: jobs.submit(session, kind="collect", request={}, pinned={}),
     ):
         with acting(CI), pytest.raises(AccessRefused), database.transaction() as session:
+            change(session)
+
+
+@SQLITE
+def test_a_collection_is_an_admin_s_to_ask_for_again_and_to_cancel(database: Database) -> None:
+    def collect(session: Session) -> str:
+        return jobs.submit(session, kind="collect", request={"dry_run": False}, pinned={}).id
+
+    with database.transaction() as session:
+        running, ended = collect(session), collect(session)
+        jobs.request_cancel(session, ended)
+    changes: list[Callable[[Session], object]] = [
+        lambda session: jobs.retry(session, ended),
+        lambda session: jobs.request_cancel(session, running),
+        collect,
+    ]
+    for change in changes:
+        refused = pytest.raises(AccessRefused, match="needs the scope admin")
+        with acting(TRANSPLANTER), refused, database.transaction() as session:
+            change(session)
+    with acting(TRANSPLANTER), database.transaction() as session:
+        jobs.retry(session, cancelled(session, "net"))  # other jobs are its to ask for again
+    with acting(Caller("root", "2123456789ab")), database.transaction() as session:
+        for change in changes:
             change(session)
 
 
