@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.requests import names
 from app.requests.members import group_metrics
 from app.requests.parts import check_samples, manifest_of, samples_of
-from graftery.errors import Conflict, GrafteryError, Misfit, NotFound
+from graftery.errors import Conflict, GrafteryError, Misfit
 from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
 from graftery.spec.manifest import Kind, NetworkParts, Role
@@ -166,10 +166,7 @@ def _fits(category: Version, task: Version) -> bool:
 
 def _known(session: Session, name: str, planned: _Planned) -> Version | None:
     """The network, where it is there: versions do not change, so that it is not measured again."""
-    try:
-        return catalogue.resolve(session, f"{name}@sha256:{hashlib.sha256(planned.document).hexdigest()}")
-    except NotFound:
-        return None
+    return catalogue.version_of(session, name, hashlib.sha256(planned.document).hexdigest())
 
 
 def _metrics(session: Session, name: str, planned: _Planned, measured: Measured | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from graftery.errors import Conflict, NotFound
+from graftery.errors import Conflict
 from graftery.spec.manifest import Kind
 from graftery.spec.names import check_name
 from registry import catalogue
@@ -30,13 +30,10 @@ def check_in(session: Session, wanted: Mapping[str, tuple[Kind, ...]]) -> None:
     """
     for name, kinds in wanted.items():
         caller.check_name(check_name(name))
-        try:
-            row = catalogue.get_module(session, name)
-        except NotFound:
-            continue
-        if row.kind not in kinds:
+        kind = catalogue.kind_of(session, name)
+        if kind is not None and kind not in kinds:
             raise Conflict(
-                f"{name} is of kind {row.kind}, and takes no version of kind {' or '.join(kinds)}",
+                f"{name} is of kind {kind}, and takes no version of kind {' or '.join(kinds)}",
                 code="kind_conflict",
                 hint="choose another name: all kinds share one name space",
             )

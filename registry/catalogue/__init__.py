@@ -16,7 +16,7 @@ from registry.catalogue.certificates import (
     sharing,
     still_there,
 )
-from registry.catalogue.find import find_module, group_version, resolve, version_numbers
+from registry.catalogue.find import find_module, group_version, kind_of, resolve, version_numbers, version_of
 from registry.catalogue.impact import name_impact, version_impact, yank_impact
 from registry.catalogue.lineage import (
     lineage,
@@ -74,6 +74,7 @@ __all__ = [
     "group_version",
     "keep_probes",
     "keep_replays",
+    "kind_of",
     "known_uploads",
     "lineage",
     "list_aliases",
@@ -109,6 +110,7 @@ __all__ = [
     "used_bytes",
     "version_impact",
     "version_numbers",
+    "version_of",
     "version_out",
     "versions_out",
     "whole_upload",

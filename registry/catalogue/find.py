@@ -46,6 +46,17 @@ def find_module(session: Session, name: str, *, lock: bool = False) -> Module:
     return module
 
 
+def kind_of(session: Session, name: str) -> Kind | None:
+    """Of which kind a name is; None: it is free. Names like it are not looked for, which takes long where there are many."""
+    kind: Kind | None = session.scalar(select(Module.kind).where(Module.name == name))
+    return kind
+
+
+def version_of(session: Session, name: str, digest: str) -> Version | None:
+    """The version with these bytes under this name; None where there is none. Names like it are not looked for."""
+    return session.scalar(select(Version).join(Module).where(Module.name == name, Version.digest == digest))
+
+
 def changed(module: Module) -> None:
     """Note that what a reader of the module sees has changed: its ETag is another one from now on."""
     module.row_version += 1
