@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graftery.errors import InferenceRefused
@@ -19,6 +19,11 @@ def check_shape(shape: Sequence[int], max_batch: int, where: str) -> None:
         raise InferenceRefused(f"{where}: expected shape [N] for BYTES, one encoded image a row, got {list(shape)}")
     if shape[0] > max_batch:
         raise InferenceRefused(f"{where}: expected a batch of at most {max_batch}, got {shape[0]}")
+
+
+def rows_sent(shapes: Iterable[Sequence[int]], max_batch: int) -> int:
+    """How many images tensors of these shapes, which nobody has checked, have at most; no request may have more than a batch."""
+    return max(min(max([1, *shape[:1]]), max_batch) for shape in shapes)
 
 
 def rows(data: Sequence[Any] | None, raw: memoryview | None, count: int, where: str) -> list[bytes]:

@@ -158,8 +158,11 @@ def _is_small(call: Call) -> bool:
 async def _read(serving: Serving, model: Model, call: Call) -> _Read:
     small = _is_small(call)
     request, binary = await _small_here(small, lambda: _parsed(serving, call))
-    images = any(tensor.datatype == encoded.BYTES for tensor in request.inputs)  # to be decoded, which takes its time
-    return await _small_here(small and not images, lambda: _question(serving, model, request, binary))
+    images = [tensor.shape for tensor in request.inputs if tensor.datatype == encoded.BYTES]
+    if images:  # to be decoded, which takes its time
+        rows = encoded.rows_sent(images, serving.settings.infer_batch)
+        return await serving.decoding.do(lambda: _question(serving, model, request, binary), rows)
+    return await _small_here(small, lambda: _question(serving, model, request, binary))
 
 
 def _parsed(serving: Serving, call: Call) -> tuple[InferRequest, memoryview]:

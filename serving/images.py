@@ -8,7 +8,6 @@ these are the numbers that torchvision's Resize((H, W)), ToTensor and Normalize 
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +25,10 @@ MAX_PIXELS = 2**25
 # One after the other, images at the limit would keep a thread for minutes: a request has a limit of its own.
 MAX_REQUEST_PIXELS = 2**28
 MAX_TENSOR_BYTES = 256 * 1024**2
-# Images that are decoded at once in this process: a large one takes hundreds of megabytes while it is.
 DECODERS = 4
+"""Requests whose images are decoded at once in this process: a large image takes hundreds of megabytes while it is."""
 # Each scan of a progressive JPEG is work over the whole image, however few bytes it has. Encoders make about ten.
 MAX_SCANS = 100
-_decoding = threading.BoundedSemaphore(DECODERS)
 _START_OF_IMAGE = b"\xff\xd8"
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # Markers that no length follows; in a scan's coded bytes 0xFF is followed by one of them.
@@ -96,8 +94,7 @@ def decode(rows: Sequence[bytes], form: ImageForm, where: str) -> NDArray[Any]:
         )
     array_NCHW = np.empty((len(rows), form.channels, height, width), form.dtype)
     for row, (image, place) in enumerate(zip(images, places, strict=True)):
-        with _decoding:
-            array_NCHW[row] = _numbers(_pixels(image, form, place), form)
+        array_NCHW[row] = _numbers(_pixels(image, form, place), form)
         image.close()  # else the decoded pixels of all of them would be held until the last one
     return array_NCHW
 

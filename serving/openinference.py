@@ -86,7 +86,7 @@ def server_metadata() -> ServerMetadata:
 
 
 @router.get("/health/live")
-def server_live() -> Live:
+async def server_live() -> Live:  # in the event loop: it answers whatever the threads do
     """The process answers."""
     return Live()
 

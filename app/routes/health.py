@@ -25,7 +25,7 @@ def health(service: ServiceDep) -> Health:
 
 
 @router.get("/health/live")
-def live() -> Health:
+async def live() -> Health:  # in the event loop: it answers whatever the threads do
     """The process answers."""
     return Health(status="ok", version=__version__)
 

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from graftery.errors import GrafteryError, InferenceRefused, Unavailable
 from serving.documents import ServerMetadata
-from serving.encoded import BYTES
+from serving.encoded import BYTES, rows_sent
 from serving.grpc import tensors
 from serving.grpc.messages import Message, StreamResponse, filled
 from serving.grpc.status import refusal
@@ -96,7 +96,7 @@ async def model_infer(serving: Serving, request: Message, context: Context) -> M
     model = await serving.found(request.model_name, request.model_version or None)
     with serving.counted(model, began) as steps_s:
         limits = (serving.settings.infer_batch, context.time_remaining())
-        read = await _quick_here(_is_quick(request), lambda: tensors.read(request, model, *limits))
+        read = await _read(serving, request, lambda: tensors.read(request, model, *limits))
         steps_s["compute_input"] = time.perf_counter() - began
         answer = await serving.ask(model, read.question)
         written = time.perf_counter()
@@ -108,11 +108,12 @@ async def model_infer(serving: Serving, request: Message, context: Context) -> M
     return reply
 
 
-def _is_quick(request: Message) -> bool:
-    # Raw tensors are not parsed, so their size takes no time; images are decoded, so theirs says nothing.
-    if any(tensor.datatype == BYTES for tensor in request.inputs):
-        return False
-    return bool(request.raw_input_contents) or request.ByteSize() <= QUICK_BYTES
+async def _read(serving: Serving, request: Message, work: Callable[[], T]) -> T:
+    images = [tensor.shape for tensor in request.inputs if tensor.datatype == BYTES]
+    if images:  # to be decoded, which takes its time
+        return await serving.decoding.do(work, rows_sent(images, serving.settings.infer_batch))
+    # Raw tensors are not parsed, so their size takes no time.
+    return await _quick_here(bool(request.raw_input_contents) or request.ByteSize() <= QUICK_BYTES, work)
 
 
 async def _quick_here(quick: bool, work: Callable[[], T]) -> T:

@@ -38,6 +38,12 @@ def test_wrong_prefixes_name_the_row(raw: bytes, message: str) -> None:
         encoded.from_binary(memoryview(raw), 2, "input")
 
 
+def test_rows_are_counted_from_shapes_that_nobody_checked() -> None:
+    assert encoded.rows_sent([[3], [2, 1]], 256) == 3
+    assert encoded.rows_sent([[], [0]], 256) == encoded.rows_sent([[-7]], 256) == 1
+    assert encoded.rows_sent([[2**40]], 256) == 256
+
+
 def test_base64_flat_or_nested() -> None:
     text = base64.b64encode(b"image").decode()
     assert encoded.from_json([text, [text]], 2, "input") == [b"image"] * 2

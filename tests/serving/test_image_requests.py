@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -14,10 +18,12 @@ import tritonclient.http as triton
 from fastapi.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
-from serving import encoded
+from serving import encoded, images
 from serving.models import find
+from tests.support.inference import mounted
 from tests.support.pictures import encoded_image, png
 from tests.support.world import ANY_SIZE, NETWORK, PHOTO, World
+from tests.support.world import images as numbers_of_rows
 
 
 def in_json(*rows: bytes, shape: list[int] | None = None) -> dict[str, Any]:
@@ -113,6 +119,53 @@ def test_others_requests_are_unharmed(client: TestClient) -> None:
         rows = [[bad] if n % 3 == 0 else [good] for n in range(12)]
         found = list(threads.map(lambda row: ask(client, row, True).status_code, rows))
     assert found == [400 if n % 3 == 0 else 200 for n in range(12)]
+
+
+@contextmanager
+def decoders_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever image is decoded inside is so only at the end."""
+    end, decode = threading.Event(), images.decode
+
+    def held(*args: Any) -> Any:
+        end.wait(60)
+        return decode(*args)
+
+    monkeypatch.setattr(images, "decode", held)
+    try:
+        yield
+    finally:
+        end.set()
+
+
+def test_images_that_wait_keep_nobody_else_waiting(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = numbers_of_rows(1)
+    tensor = {"name": "input", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+    with ThreadPoolExecutor(52) as threads:
+        with decoders_held(monkeypatch):
+            asked = [threads.submit(ask, client, [encoded_image()], True) for _ in range(50)]
+            time.sleep(0.5)
+            live = threads.submit(client.get, "/v2/health/live")
+            assert live.result(timeout=5).status_code == 200
+            # Nobody has asked it: where its name leads is looked up in a thread.
+            other = threads.submit(client.post, f"/v2/models/{NETWORK}:1/infer", json={"inputs": [tensor]})
+            assert other.result(timeout=20).status_code == 200
+            assert not any(each.done() for each in asked)
+        assert {each.result().status_code for each in asked} == {200}
+
+
+def test_more_images_than_the_queue_holds_are_refused_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = mounted(world, world.settings.model_copy(update={"infer_queue": 5}))
+    rows = [encoded_image()]
+    with TestClient(app) as client, ThreadPoolExecutor(8) as threads:
+        with decoders_held(monkeypatch):
+            asked = [threads.submit(ask, client, rows, True) for _ in range(5)]
+            deadline = time.monotonic() + 20
+            while app.state.serving.decoding.rows < 5 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            response = threads.submit(ask, client, rows, True).result(timeout=5)
+            assert "5 rows wait for their images to be decoded already" in refused(response, 503)
+            assert response.headers["retry-after"] == "1"
+        assert {each.result().status_code for each in asked} == {200}
 
 
 def test_tritonclient_sends_images(address: str) -> None:

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from fastapi.testclient import TestClient
 
+from app.deps import Service
 from app.main import create_app
 from registry.settings import Settings
 from tests.support import files
@@ -41,6 +46,21 @@ def test_a_database_that_is_gone_is_not_ready(app_settings: Settings) -> None:
 def test_a_store_that_is_gone_does_not_take_the_report_with_it(client: TestClient, app_settings: Settings) -> None:
     shutil.rmtree(app_settings.home / "store")
     assert client.get("/health").status_code == 200
+
+
+def test_life_is_told_while_every_thread_is_busy(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(service.store, "exists", lambda _: end.wait(60))
+    with ThreadPoolExecutor(42) as threads:
+        busy = [threads.submit(client.get, "/health") for _ in range(41)]
+        try:
+            time.sleep(0.5)
+            assert threads.submit(client.get, "/health/live").result(timeout=5).json()["status"] == "ok"
+            assert not any(each.done() for each in busy)
+        finally:
+            end.set()
 
 
 def _figure(text: str, name: str) -> float:
