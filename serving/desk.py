@@ -10,6 +10,8 @@ import anyio
 from serving.gate import Gate
 
 T = TypeVar("T")
+PARSERS = 2
+"""Large or packed bodies that are read at once in a process: each may take 0.8 GB while it is (`serving.bounds`)."""
 
 
 class Desk:

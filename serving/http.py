@@ -2,7 +2,8 @@
 
 Infer requests do not pass FastAPI, whose middleware, routing and validation would take longer than many nets: the app asks `Direct`
 first.
-Small bodies are read and written in the event loop, large ones in a thread, so that nobody else waits for them.
+Small bodies are read and written in the event loop, large ones in a thread, so that nobody else waits for them. What is read there
+waits for its thread as it came, packed, in a line that is bounded.
 """
 
 from __future__ import annotations
@@ -156,13 +157,15 @@ def _is_small(call: Call) -> bool:
 
 
 async def _read(serving: Serving, model: Model, call: Call) -> _Read:
-    small = _is_small(call)
-    request, binary = await _small_here(small, lambda: _parsed(serving, call))
+    if not _is_small(call):
+        # All at one desk, images too: what was unpacked and parsed waits for nobody.
+        return await serving.parsing.do(lambda: _question(serving, model, *_parsed(serving, call)))
+    request, binary = _parsed(serving, call)
     images = [tensor.shape for tensor in request.inputs if tensor.datatype == encoded.BYTES]
     if images:  # to be decoded, which takes its time
         rows = encoded.rows_sent(images, serving.settings.infer_batch)
         return await serving.decoding.do(lambda: _question(serving, model, request, binary), rows)
-    return await _small_here(small, lambda: _question(serving, model, request, binary))
+    return _question(serving, model, request, binary)
 
 
 def _parsed(serving: Serving, call: Call) -> tuple[InferRequest, memoryview]:

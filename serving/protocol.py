@@ -16,12 +16,14 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, StrictStr, ValidationError
 
 from graftery.errors import InferenceRefused, Unavailable
-from serving import encoded, images, quick, tensors
+from serving import bounds, encoded, images, quick, tensors
 from serving.images import ImageForm
 from serving.tensors import Array
 
 Size = Annotated[StrictInt, Field(ge=0, le=2**40)]
 Text = Annotated[StrictStr, Field(max_length=300)]
+MOST_INPUTS, MOST_WISHES, MOST_SIZES = 64, 1024, 8
+"""Tensors of a request, outputs that it names, sizes of a shape."""
 MOST_NAMED = 50
 """Outputs that are named where another one was asked for."""
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
@@ -31,7 +33,7 @@ class InputTensor(BaseModel):
     """`data` in JSON, or `parameters.binary_data_size` bytes behind the JSON part."""
 
     name: Text
-    shape: list[Size] = Field(max_length=8)
+    shape: list[Size] = Field(max_length=MOST_SIZES)
     datatype: Text
     parameters: dict[str, Any] = {}
     data: list[Any] | None = Field(None, description="Row-major, flat or nested; of BYTES, base64")
@@ -65,8 +67,8 @@ class InferRequest(BaseModel):
 
     id: Text | None = None
     parameters: dict[str, Any] = {}
-    inputs: list[InputTensor] = Field(min_length=1, max_length=64)
-    outputs: list[OutputWish] | None = Field(None, max_length=1024)
+    inputs: list[InputTensor] = Field(min_length=1, max_length=MOST_INPUTS)
+    outputs: list[OutputWish] | None = Field(None, max_length=MOST_WISHES)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
     Args:
         body: the whole body, uncompressed.
         header_length: the value of `Inference-Header-Content-Length`, if it was sent.
+
+    Raises:
+        InferenceRefused: `request_too_large` where the JSON would become too much once it is read.
     """
     length = _json_length(header_length, len(body))
     try:
@@ -105,6 +110,7 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
 
 
 def _request(text: bytes) -> InferRequest:
+    bounds.check(text)
     document = quick.read(text) if len(text) >= quick.LEAST_BYTES else None
     if document is None:
         # As json.loads does, which would make a decoder for every text.

@@ -26,7 +26,7 @@ from serving.asking import Answer, Question
 from serving.batcher import Batcher, Done, Gone
 from serving.branches import Model
 from serving.derived import Deriver
-from serving.desk import Desk
+from serving.desk import PARSERS, Desk
 from serving.documents import IndexEntry, ModelMetadata
 from serving.gate import Gate
 from serving.images import DECODERS
@@ -53,6 +53,7 @@ class Serving:
         self.batcher = Batcher(self._run, settings.infer_queue, settings.infer_merge, self._prepare, self._delay_s)
         self.loading = Gate(settings.infer_queue, "wait for networks to be loaded")
         self.decoding = Desk(DECODERS, settings.infer_queue, "wait for their images to be decoded")
+        self.parsing = Desk(PARSERS, settings.infer_queue, "wait to be read")
         self.statistics = Statistics()
         self.collector = Collector(
             self.statistics, self.pool.residents, self.batcher, self.cache, lambda: self.deriver.pending

@@ -109,11 +109,13 @@ async def model_infer(serving: Serving, request: Message, context: Context) -> M
 
 
 async def _read(serving: Serving, request: Message, work: Callable[[], T]) -> T:
+    tensors.check_counts(request)  # its tensors are gone through here, in the event loop
     images = [tensor.shape for tensor in request.inputs if tensor.datatype == BYTES]
     if images:  # to be decoded, which takes its time
         return await serving.decoding.do(work, rows_sent(images, serving.settings.infer_batch))
     # Raw tensors are not parsed, so their size takes no time.
-    return await _quick_here(bool(request.raw_input_contents) or request.ByteSize() <= QUICK_BYTES, work)
+    quick = bool(request.raw_input_contents) or request.ByteSize() <= QUICK_BYTES
+    return work() if quick else await serving.parsing.do(work)
 
 
 async def _quick_here(quick: bool, work: Callable[[], T]) -> T:

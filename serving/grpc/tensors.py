@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ CONTENTS = {
     encoded.BYTES: "bytes_contents",
 }
 """Where typed contents have a datatype; FP16 and BF16 have no place."""
+MOST_PARAMETERS = 1024
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Read:
 
 
 def read(request: Message, model: Model, max_batch: int, deadline_s: float | None) -> Read:
-    """Check a request against its model, by the rules of the HTTP form.
+    """Check a request, whose counts were checked, against its model, by the rules of the HTTP form.
 
     Args:
         deadline_s: what is left of the call's deadline.
@@ -57,6 +58,25 @@ def read(request: Message, model: Model, max_batch: int, deadline_s: float | Non
     arrays = protocol.inputs_of(asked, binary, [declared], max_batch)
     limits_s = [limit for limit in (protocol.timeout_of(asked), deadline_s) if limit is not None]
     return Read(Question(arrays[declared.name], tuple(wishes), min(limits_s, default=None)), raw)
+
+
+def check_counts(request: Message) -> None:
+    """Refuse more tensors, outputs, sizes or parameters than a request may have, before any of them is looked at.
+
+    Raises:
+        InferenceRefused
+    """
+    _check_count("inputs", request.inputs, protocol.MOST_INPUTS)
+    _check_count("outputs", request.outputs, protocol.MOST_WISHES)
+    _check_count("parameters", request.parameters, MOST_PARAMETERS)
+    for index, tensor in enumerate(request.inputs):
+        _check_count(f"inputs[{index}].shape", tensor.shape, protocol.MOST_SIZES)
+        _check_count(f"inputs[{index}].parameters", tensor.parameters, MOST_PARAMETERS)
+
+
+def _check_count(where: str, items: Sized, most: int) -> None:
+    if len(items) > most:
+        raise InferenceRefused(f"{where}: expected at most {most}, got {len(items)}")
 
 
 def response(answer: Answer, request_id: str, raw: bool) -> Message:

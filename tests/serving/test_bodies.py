@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graftery.errors import InferenceRefused
-from serving import bodies
+from serving import bodies, protocol, quick
 
 MIB = 1024**2
 
@@ -39,6 +40,37 @@ def test_a_bomb_is_refused_at_the_limit(encoding: str) -> None:
     tracemalloc.stop()
     assert caught.value.code == "request_too_large"
     assert peak < 8 * MIB
+
+
+BOMBS = {
+    "objects": b'{"inputs":[' + b"{}," * (4 * MIB) + b"{}]}",
+    "objects elsewhere": b'{"inputs":[],"id":[' + b"{}," * (4 * MIB) + b"{}]}",
+    "members": b'{"inputs":[],"parameters":{' + b'"a":1,' * (2 * MIB) + b'"b":1}}',
+    "lists": b'{"inputs":[{"data":[' + b"[]," * (4 * MIB) + b"[]]}]}",
+    "nested lists": b'{"inputs":' + b"[" * (12 * MIB),
+    "values": b'{"inputs":[],"parameters":{"a":[' + b"9," * (9 * MIB) + b"9]}}",
+    "objects in UTF-16": ('{"inputs":[' + "{}," * (2 * MIB) + "{}]}").encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("what", list(BOMBS))
+def test_json_that_would_fill_the_memory_is_never_read(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed it has kilobytes, as text it is within the limit; read, its objects would take thirty times as much."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the text was read")
+
+    monkeypatch.setattr(quick, "read", fail)
+    monkeypatch.setattr(protocol, "_DECODER", SimpleNamespace(decode=fail))
+    packed = gzip.compress(BOMBS[what], 1)
+    assert len(packed) < MIB
+    tracemalloc.start()
+    with pytest.raises(InferenceRefused, match=f"more than [0-9]+ {what.removeprefix('nested ').split()[0]}") as caught:
+        protocol.parse(bodies.unpack(packed, "gzip", 64 * MIB), None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.code == "request_too_large"
+    assert peak < 3 * len(BOMBS[what])
 
 
 def test_a_body_of_just_the_limit_passes() -> None:

@@ -6,7 +6,10 @@ import asyncio
 import gzip
 import json
 import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,7 +20,8 @@ from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
 from registry import catalogue
-from serving import joint, openinference, parts
+from serving import joint, openinference, parts, protocol
+from serving.desk import PARSERS
 from tests.support.inference import mounted
 from tests.support.world import NETWORK, World, images
 
@@ -215,6 +219,31 @@ def test_a_body_over_the_limit_is_413(world: World, how: str) -> None:
     with TestClient(app) as client:
         assert "over the limit of 10000 bytes" in error(client.post(INFER, **kwargs), 413)
         assert client.post(INFER, json=question(images(1))).status_code == 200
+
+
+def test_large_bodies_that_wait_keep_nobody_else_waiting(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, end, x = protocol.parse, threading.Event(), images(1)
+    held: list[int] = []
+
+    def slow(body: bytes, header_length: str | None) -> Any:
+        if b"large" in body:
+            held.append(1)
+            end.wait(60)
+        return parse(body, header_length)
+
+    monkeypatch.setattr(protocol, "parse", slow)
+    packed = gzip.compress(json.dumps(question(x, id="large")).encode())
+    ask = partial(client.post, f"/v2/models/{NETWORK}/infer", content=packed, headers={"Content-Encoding": "gzip"})
+    with ThreadPoolExecutor(52) as threads:
+        asked = [threads.submit(ask) for _ in range(50)]
+        try:
+            time.sleep(0.5)
+            other = threads.submit(client.post, f"/v2/models/{NETWORK}:1/infer", json=question(x))
+            assert other.result(timeout=20).status_code == 200
+            assert len(held) == PARSERS
+        finally:
+            end.set()
+        assert {each.result().status_code for each in asked} == {200}
 
 
 def test_an_unknown_packing_is_415(client: TestClient) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from graftery.errors import InferenceRefused
 from graftery.spec.manifest import OutputSpec
 from serving.asking import Answer
 from serving.branches import Branch, Model, Output
-from serving.grpc import tensors
+from serving.grpc import calls, tensors
 from serving.grpc.messages import message
 from serving.protocol import Declared
 from serving.tensors import DTYPES, to_binary
@@ -97,6 +98,45 @@ def test_refusals_name_the_tensor_and_what_was_expected(request_: Any, said: str
     datatype = request_.inputs[0].datatype if request_.inputs else "FP32"
     with pytest.raises(InferenceRefused, match=said):
         tensors.read(request_, model_of(datatype if datatype in DTYPES else "FP32"), 8, None)
+
+
+def many_inputs() -> Any:
+    request = message("ModelInferRequest")(model_name="m")
+    for _ in range(65):
+        request.inputs.add(name="input")
+    return request
+
+
+def many_outputs() -> Any:
+    request = request_of("FP32")
+    for _ in range(1025):
+        request.outputs.add(name="y")
+    return request
+
+
+def many_parameters() -> Any:
+    request = request_of("FP32")
+    for n in range(1025):
+        request.inputs[0].parameters[str(n)].bool_param = True
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (many_inputs(), "inputs: expected at most 64, got 65"),
+        (many_outputs(), "outputs: expected at most 1024, got 1025"),
+        (many_parameters(), r"inputs\[0\].parameters: expected at most 1024, got 1025"),
+        # The product of millions of sizes would take hours.
+        (request_of("FP32", (2**62,) * 2_000_000), r"inputs\[0\].shape: expected at most 8, got 2000000"),
+    ],
+)
+def test_more_of_anything_than_a_request_may_have_is_refused_unread(
+    request_: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors, "read", None)
+    with pytest.raises(InferenceRefused, match=said):
+        asyncio.run(calls._read(cast(Any, None), request_, lambda: tensors.read(request_, model_of("FP32"), 8, None)))
 
 
 def test_raw_and_typed_do_not_mix() -> None:
