@@ -37,9 +37,13 @@ async def admit(guard: Guard, name: str, context: Any) -> None:
 
 
 async def admitted(guard: Guard, name: str, requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-    """The requests of a stream, each let in by itself: a key that is taken back ends it."""
+    """The requests of a stream, each let in by itself: a key that is taken back ends it. The first one is read once it is let in."""
+    await admit(guard, name, context)
+    is_first = True
     async for request in requests:
-        await admit(guard, name, context)
+        if not is_first:  # it was long in coming, perhaps
+            await admit(guard, name, context)
+        is_first = False
         yield request
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from graftery.errors import GrafteryError, Unavailable
+from graftery.errors import GrafteryError, InferenceRefused, Unavailable
 from registry.access.guard import Guard
 from serving.grpc import calls, status
 from serving.grpc.access import admit, admitted
@@ -21,6 +22,8 @@ log = structlog.get_logger("graftery.inference")
 # What a message has beside its tensors: names, shapes, parameters.
 _ENVELOPE_BYTES = 64 * 1024
 _GRACE_S = 2.0
+CALLS_BESIDE = 64
+"""Calls at once beyond the rows that may wait: streams that are silent, and what asks how the service is."""
 
 
 @asynccontextmanager
@@ -36,7 +39,7 @@ async def listening(serving: Serving, guard: Guard, host: str, port: int) -> Asy
         # With it, a second service on the port would take half of the calls, and nobody would know.
         ("grpc.so_reuseport", 0),
     ]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=serving.settings.infer_queue + CALLS_BESIDE)
     server.add_generic_rpc_handlers((_handlers(serving, guard),))
     try:
         found: int = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -60,21 +63,39 @@ def _handlers(serving: Serving, guard: Guard) -> Any:
         if method.server_streaming:
             found[name] = grpc.stream_stream_rpc_method_handler(_streamed(serving, guard, name), **forms)
         else:
-            found[name] = grpc.unary_unary_rpc_method_handler(_unary(serving, guard, name), **forms)
+            # A stream of one message, which is the same on the wire: grpc.aio takes the message of a unary call, and makes
+            # objects of it, before anybody may look at the key.
+            found[name] = grpc.stream_unary_rpc_method_handler(_unary(serving, guard, name), **forms)
     return grpc.method_handlers_generic_handler(SERVICE, found)
 
 
-def _unary(serving: Serving, guard: Guard, name: str) -> Callable[[Message, calls.Context], Awaitable[Message]]:
+def _unary(
+    serving: Serving, guard: Guard, name: str
+) -> Callable[[AsyncIterator[Message], calls.Context], Awaitable[Message]]:
     call = calls.UNARY[name]
 
-    async def answer(request: Message, context: calls.Context) -> Message:
+    async def answer(requests: AsyncIterator[Message], context: calls.Context) -> Message:
         try:
             await admit(guard, name, context)
-            return await call(serving, request, context)
+            return await call(serving, await _only(requests, name), context)
         except Exception as error:
             return await status.abort(context, error, name)
 
     return answer
+
+
+async def _only(requests: AsyncIterator[Message], name: str) -> Message:
+    """The message of a call that has one.
+
+    Raises:
+        InferenceRefused: there is none, or it is none of ours.
+    """
+    try:
+        async for request in requests:
+            return request
+    except DecodeError as error:
+        raise InferenceRefused(f"{name}: the request cannot be read: {error}") from None
+    raise InferenceRefused(f"{name}: the call has no request")
 
 
 def _streamed(

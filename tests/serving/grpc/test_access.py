@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,9 +18,26 @@ from tritonclient.utils import InferenceServerException
 
 from registry.access import keys
 from serving import openinference
-from serving.grpc import access, messages
+from serving.grpc import access, messages, server
 from tests.support.access import make_key
 from tests.support.world import NETWORK, World, images
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the messages that the server has read."""
+    found: list[str] = []
+
+    class Counted:
+        def __init__(self, name: str) -> None:
+            self.name, self.SerializeToString = name, messages.message(name).SerializeToString
+
+        def FromString(self, data: bytes) -> Any:
+            found.append(self.name)
+            return messages.message(self.name).FromString(data)
+
+    monkeypatch.setattr(server, "message", Counted)
+    return found
 
 
 @pytest.fixture
@@ -73,6 +92,52 @@ def test_without_a_key_only_the_health_is_told(address: str) -> None:
                     channel.unary_unary(path, request.SerializeToString, reply)(request(), timeout=20)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED, name
             assert dict(caught.value.trailing_metadata())["graftery-code"] == "unauthenticated"
+
+
+def test_no_message_is_read_before_its_key_is_taken(read: list[str], world: World, address: str) -> None:
+    asking, looking = make_key(world.database, "asking", "infer"), make_key(world.database, "looking", "read")
+    x = images(1)
+    with triton.InferenceServerClient(address) as client:
+        for sent in ({}, headers(asking[:-1]), headers(looking)):
+            ask = partial(client.infer, NETWORK, inputs(x), headers=sent)
+            assert refused(ask) in ("StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED")
+        with grpc.insecure_channel(address) as channel:
+            stream = channel.stream_stream(f"/{messages.SERVICE}/ModelStreamInfer")(iter([b""]))
+            with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                next(stream)
+        assert read == []
+        client.infer(NETWORK, inputs(x), headers=headers(asking))
+    assert read == ["ModelInferRequest"]
+
+
+def test_so_many_calls_at_once_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = FastAPI()
+    monkeypatch.setattr(server, "CALLS_BESIDE", 2)
+    settings = world.settings.model_copy(update={"grpc_port": 0, "infer_queue": 1})
+    openinference.mount(app, settings, world.database, world.store)
+    path = f"/{messages.SERVICE}/ModelStreamInfer"
+    with TestClient(app), grpc.insecure_channel(f"127.0.0.1:{app.state.grpc_port}") as channel:
+        end = threading.Event()
+
+        def silent() -> Iterator[bytes]:
+            end.wait(30)
+            yield from ()
+
+        streams = [channel.stream_stream(path)(silent()) for _ in range(3)]
+        live = channel.unary_unary(f"/{messages.SERVICE}/ServerLive")
+        code = None
+        for _ in range(100):  # until all three have come
+            try:
+                live(b"", timeout=5)
+            except grpc.RpcError as error:
+                code = error.code()
+                break
+            time.sleep(0.05)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        end.set()
+        for stream in streams:
+            assert list(stream) == []
+        live(b"", timeout=5)
 
 
 def test_a_key_with_the_scope_is_taken(world: World, address: str) -> None:

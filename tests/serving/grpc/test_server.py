@@ -286,6 +286,15 @@ def test_a_calls_deadline_and_the_parameter_timeout_bound_the_question(
     assert asked[2] is not None and 20 < asked[2] < 42
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"), [([b"\xff\xff"], "the request cannot be read"), ([], "the call has no request")]
+)
+def test_a_call_without_a_message_of_ours_is_refused(channel: grpc.Channel, sent: list[bytes], said: str) -> None:
+    with pytest.raises(grpc.RpcError, match=f"ModelInfer: {said}") as caught:
+        channel.stream_unary(f"/{messages.SERVICE}/ModelInfer")(iter(sent), timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_port_that_is_taken_is_named(world: World, grpc_address: str) -> None:
     taken = int(grpc_address.split(":")[1])
     with (
