@@ -21,9 +21,13 @@ log = structlog.get_logger("graftery.worker")
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended. `stopped`: the worker shuts down. `lost`: the lease is gone. `crashed`: the child died."""
+    """How an attempt ended.
 
-    way: Literal["done", "failed", "cancelled", "stopped", "lost", "crashed"]
+    `stopped`: the worker shuts down. `unavailable`: the database or the store is away. `lost`: the lease is gone.
+    `crashed`: the child died.
+    """
+
+    way: Literal["done", "failed", "cancelled", "stopped", "unavailable", "lost", "crashed"]
     made: dict[str, Any] = field(default_factory=dict)
     code: str = "job_failed"
     message: str = ""
@@ -67,7 +71,7 @@ def _write(bench: Bench, claim: jobs.Claim, ending: Ending) -> None:
                 jobs.fail(session, claim.id, claim.attempt, ending.code, ending.message)
             case "cancelled":
                 jobs.cancelled(session, claim.id, claim.attempt)
-            case "stopped":
+            case "stopped" | "unavailable":
                 jobs.requeue(session, claim.id, claim.attempt)
             case "crashed":
                 jobs.crashed(session, claim.id, claim.attempt, ending.message, bench.settings.max_crashes)

@@ -21,13 +21,15 @@ from worker.bench import SCRATCH_PREFIX, Bench
 from worker.holding import Held
 from worker.lease import Lease
 from worker.outcome import LOST, Ending, deliver, write_down
-from worker.prepare import patiently, prepare
+from worker.prepare import passes, patiently, prepare
 from worker.process import Child, ChildDied
 from worker.reports import Advanced, Done, Failed, Saved
 from worker.traces import keep_checkpoint, tell_progress
 
 # How soon a job notices that its worker shuts down, or that its end was asked for.
 _TICK_S = 0.05
+# How long a worker leaves the queue alone after the store was away: the same job is the next one that it would claim.
+REST_S = 5.0
 
 log = structlog.get_logger("graftery.worker")
 
@@ -48,11 +50,13 @@ def run_next(bench: Bench) -> bool:
         tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-") as scratch,
         Lease(bench.database, claim, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s) as lease,
     ):
-        _run(bench, claim, lease, Path(scratch))
+        way = _run(bench, claim, lease, Path(scratch))
+    if way == "unavailable":
+        bench.stopping.wait(REST_S)
     return True
 
 
-def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> None:
+def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> str:
     log.info("job_started", kind=claim.kind)
     started = time.monotonic()
     ending = _guarded(bench, lease, lambda: _attempt(bench, claim, lease, scratch))
@@ -62,6 +66,7 @@ def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> None:
     if ending.way not in ("done", "lost"):
         write_down(bench, claim, lease, ending)
     log.info("job_ended", way=ending.way, message=ending.message or None, seconds=round(time.monotonic() - started, 2))
+    return ending.way
 
 
 def _guarded(bench: Bench, lease: Lease, part: Callable[[], Ending]) -> Ending:
@@ -70,10 +75,13 @@ def _guarded(bench: Bench, lease: Lease, part: Callable[[], Ending]) -> Ending:
         return part()
     except GrafteryError as error:
         # Who had to give up waiting is not told what became of the job: that is for the next attempt to find out.
-        if isinstance(error, Unavailable) and lease.lost:
+        if passes(error) and lease.lost:
             return LOST
-        if isinstance(error, Unavailable) and bench.stopping.is_set():
+        if passes(error) and bench.stopping.is_set():
             return Ending("stopped")
+        if isinstance(error, Unavailable):
+            # No fault of the job's, so it is not counted against it: it comes round until the store is back.
+            return Ending("unavailable", message=str(error))
         return Ending("failed", code=error.code, message=str(error))
     except Exception as error:
         log.exception("attempt_failed")

@@ -80,11 +80,15 @@ def patiently(part: Callable[[], _Result], lease: Lease, stopping: threading.Eve
     while True:
         try:
             return part()
-        except (Unavailable, StoreError) as error:
+        except GrafteryError as error:
             # A job's outcome is worth waiting for: `collect`, or somebody who makes room, may be at work.
-            passes = isinstance(error, Unavailable) or error.code == "store_full"
-            if not passes or lease.lost or time.monotonic() > until or stopping.wait(_RETRY_S):
+            if not passes(error) or lease.lost or time.monotonic() > until or stopping.wait(_RETRY_S):
                 raise
+
+
+def passes(error: GrafteryError) -> bool:
+    """Whether this is about the database or the store as they are now, not about the job."""
+    return isinstance(error, Unavailable) or (isinstance(error, StoreError) and error.code == "store_full")
 
 
 def _last_checkpoint(bench: Bench, claim: jobs.Claim) -> str | None:

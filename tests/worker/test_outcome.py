@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from registry import catalogue, jobs
 from registry.store import Blob
 from tests.support.processes import meanwhile
 from tests.support.workplace import SQLITE, Workplace
-from worker import outcome
+from worker import outcome, parent, prepare
 from worker.bench import Bench
 from worker.lease import Lease
 from worker.parent import run_next
@@ -125,6 +126,64 @@ def test_a_database_that_is_away_until_the_end_fails_no_job(
     run_next(bench)
     job = place.job(job_id)
     assert (job.state, job.error) == (state, None)
+
+
+@SQLITE
+def test_a_store_that_is_away_for_long_costs_time_not_the_job(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit(steps=4, checkpoint_every=2)
+
+    def away(*_: object) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(prepare, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(parent, "REST_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(outcome, "publish", away)
+        for _ in range(bench.settings.max_crashes + 1):
+            assert run_next(bench)
+    with place.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert (job.state, job.crashes, job.error_code) == ("queued", 0, None)
+    assert job.checkpoint_step == 4 and job.checkpoint_digest is not None
+    run_next(bench)
+    result = place.job(job_id).result
+    assert result is not None and result["metrics"]["started_at"] == 4, "what it had learned is kept"
+
+
+@SQLITE
+def test_a_worker_rests_where_its_modules_cannot_be_read(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit()
+
+    def away(*_: object) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(prepare, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(parent, "REST_S", 0.5)
+    monkeypatch.setattr(parent, "prepare", away)
+    began = time.monotonic()
+    run_next(bench)
+    assert place.job(job_id).state == "queued"
+    assert time.monotonic() - began > 0.5
+
+
+@SQLITE
+def test_a_worker_that_stops_while_it_waits_for_room_gives_the_job_back(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit(steps=2, checkpoint_every=1)
+
+    def full(*_: object) -> None:
+        bench.stopping.set()
+        raise StoreError("The disk is full", code="store_full")
+
+    monkeypatch.setattr(outcome, "publish", full)
+    run_next(bench)
+    job = place.job(job_id)
+    assert (job.state, job.error, job.checkpoint_step) == ("queued", None, 2)
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_no_outcome(
