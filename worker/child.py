@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import structlog
+from safetensors import SafetensorError
 
-from graftery.errors import GrafteryError, lacks_memory
+from graftery.errors import GrafteryError, first_line, lacks_memory
 from registry.lifeline import tie
 from registry.logs import configure
 from registry.settings import Settings
@@ -45,6 +46,7 @@ class Reporter:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._last: tuple[object, float] = (None, 0.0)
+        self._handed: Path | None = None
 
     def send(self, line: Line) -> None:
         with self._lock:
@@ -62,9 +64,21 @@ class Reporter:
         self.send(Advanced(data=dict(data)))
 
     def keep(self, state: Checkpoint, scratch: str) -> None:
-        """Write a checkpoint into the job's folder, and hand it over."""
+        """Write a checkpoint into the job's folder, and hand it over; left out while the one before is not taken.
+
+        The worker removes a file once its bytes are kept: a store that is slower than the training must not fill the
+        folder. One that cannot be written costs time at most, never the job.
+        """
+        if self._handed is not None and self._handed.exists():
+            log.info("checkpoint_left_out", step=state.step)
+            return
         path = Path(scratch) / f"{state.phase}-{state.step}.safetensors"
-        state.save(path)
+        try:
+            state.save(path)
+        except (OSError, SafetensorError) as error:
+            log.warning("checkpoint_not_written", step=state.step, error=first_line(error))
+            return
+        self._handed = path
         self.saved(state.step, path)
 
     def saved(self, step: int, path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from graftery.learning.checkpoint import Checkpoint
 from graftery.spec.limits import Limits
 from tests.support.processes import eventually
 from worker.child import Reporter
@@ -102,6 +103,31 @@ def test_progress_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     told = [Advanced.model_validate_json(line).data for line in pipe.getvalue().splitlines()]
     assert 19 <= len(told) <= 24, "ten seconds at two a second, and what begins or ends a phase"
     assert [data["step"] for data in told][-3:] == [1000, 1, 2]
+
+
+def kept_steps(pipe: io.BytesIO) -> list[int]:
+    return [Saved.model_validate_json(line).step for line in pipe.getvalue().splitlines()]
+
+
+def test_a_checkpoint_waits_until_the_one_before_is_taken(tmp_path: Path) -> None:
+    pipe = io.BytesIO()
+    reporter = Reporter(pipe)
+    for step in (1, 2):
+        reporter.keep(Checkpoint(step, {}, "train"), str(tmp_path))
+    (only,) = tmp_path.iterdir()
+    assert kept_steps(pipe) == [1]
+    only.unlink()  # as the worker does once its bytes are kept
+    reporter.keep(Checkpoint(3, {}, "train"), str(tmp_path))
+    (only,) = tmp_path.iterdir()
+    assert kept_steps(pipe) == [1, 3] and Checkpoint.load(only).step == 3
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_itself_alone(tmp_path: Path) -> None:
+    pipe = io.BytesIO()
+    reporter = Reporter(pipe)
+    reporter.keep(Checkpoint(1, {}, "train"), str(tmp_path / "gone"))
+    reporter.keep(Checkpoint(2, {}, "train"), str(tmp_path))
+    assert kept_steps(pipe) == [2]
 
 
 def test_a_loss_that_is_no_number_is_null() -> None:
