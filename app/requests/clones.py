@@ -17,6 +17,7 @@ from graftery.spec.clones import CloneRequest
 from graftery.spec.cloning import FEWEST_IMAGES, check_inputs, classes_of, only_output, wanted_indices
 from graftery.spec.manifest import Kind, Manifest, OutputSpec, json_of
 from graftery.spec.memory import estimate_clone
+from graftery.spec.names import check_alias
 from graftery.spec.recipes import CloneRecipe
 from registry import catalogue, jobs
 from registry.catalogue import NetworkVersions
@@ -42,6 +43,7 @@ def submit(session: Session, request: CloneRequest) -> Job:
     """Pin every reference, check what can be checked without the files, and queue the job.
 
     Raises:
+        GrafteryError: `name_invalid`: a name or alias that nothing can have.
         NotFound: a reference names nothing, or something yanked.
         Conflict: a name belongs to another kind; a reference is of another one; the target has all the clones that it can have.
         Misfit: source and target read other images, or are no classifiers; `class_known`.
@@ -54,6 +56,8 @@ def submit(session: Session, request: CloneRequest) -> Job:
             code="kind_conflict",
             hint="choose another name for one of them",
         )
+    if request.alias is not None:
+        check_alias(request.alias)
     names.check_in(session, {request.name: ("clone",), **({request.network: ("network",)} if request.network else {})})
     pinned = _resolved(session, request)
     source, target = _Whole.of(session, pinned["source"]), _Whole.of(session, pinned["target"])

@@ -15,6 +15,7 @@ from graftery.spec import labels
 from graftery.spec.fit import check_join, output_of
 from graftery.spec.manifest import UNNAMED, Kind, json_of
 from graftery.spec.memory import estimate
+from graftery.spec.names import check_alias
 from graftery.spec.plan import TEACHING, complete
 from graftery.spec.recipes import TransplantRecipe
 from graftery.spec.wire import TransplantRequest
@@ -37,11 +38,14 @@ def plan(session: Session, request: TransplantRequest) -> Planned:
         request: for one task (`app.several.split` makes those of several).
 
     Raises:
+        GrafteryError: `name_invalid`: a name or alias that nothing can have.
         NotFound: a reference names nothing, or something yanked.
         Conflict: a name belongs to another kind; the teacher has not the task that is meant, or several.
         Misfit: the parts cannot be joined.
         RecipeRefused, SamplesRefused: the recipe or its data cannot be used.
     """
+    if request.alias is not None:
+        check_alias(request.alias)
     names.check_in(session, {request.name: ("network",), f"{request.name}-adapter": ("adapter",)})
     parts = _resolved(session, request)
     check_parts(session, parts["category"], parts["task"], parts.get("teacher_task"), force=request.force)

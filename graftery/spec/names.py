@@ -64,6 +64,14 @@ def check_name(text: str, *, what: str = "name", pattern: str = NAME_PATTERN) ->
     return text
 
 
+def check_alias(text: str) -> str:
+    """Give an alias back that can be set, or refuse it with `name_invalid`: `latest` is computed."""
+    check_name(text, what="alias", pattern=ALIAS_PATTERN)
+    if text == LATEST:
+        raise GrafteryError("The alias 'latest' is computed and cannot be set", code="name_invalid")
+    return text
+
+
 def namespace_of(name: str) -> str:
     """What stands before the first dot of a name; empty where there is none."""
     before, dot, _ = name.partition(".")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from graftery.errors import Conflict, GrafteryError
-from graftery.spec.names import ALIAS_PATTERN, LATEST, check_name
+from graftery.errors import Conflict
+from graftery.spec.names import check_alias
 from graftery.spec.wire import AliasEvent, AliasOut
 from registry.access import audit, caller
 from registry.catalogue.find import changed, find_alias, find_module, resolve
@@ -32,9 +32,7 @@ def set_alias(session: Session, name: str, alias: str, version: int, by: str | N
         GrafteryError: `name_invalid`; `latest` is computed and cannot be set.
         NotFound: no such version, or `yanked`.
     """
-    check_name(alias, what="alias", pattern=ALIAS_PATTERN)
-    if alias == LATEST:
-        raise GrafteryError("The alias 'latest' is computed and cannot be set", code="name_invalid")
+    check_alias(alias)
     caller.check_name(name)
     module = find_module(session, name, lock=True)
     return _point(session, module, alias, resolve(session, f"{name}:{version}", for_pin=True), by, rollback=False)

@@ -77,6 +77,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"network": "birds-f"}, 409, "kind_conflict"),
     ({"name": "both", "network": "both"}, 409, "kind_conflict"),
     ({"alias": "stable"}, 422, "request_invalid"),
+    ({"network": "more", "alias": "latest"}, 422, "name_invalid"),
     ({"want": []}, 422, "request_invalid"),
     ({"want": ["owl", "owl"]}, 422, "request_invalid"),
     ({"want": ["sphinx"]}, 422, "class_unknown"),

@@ -88,6 +88,7 @@ def test_a_pinned_version_cannot_be_deleted_while_the_job_waits(client: TestClie
         ({"samples": "dog"}, 409, "kind_mismatch"),
         ({"name": "dog"}, 409, "kind_conflict"),
         ({"name": "a" * 125}, 422, "name_invalid"),
+        ({"alias": "latest"}, 422, "name_invalid"),
         ({"samples": "plain"}, 422, "samples_invalid"),
         ({"evaluate_on": "plain"}, 422, "samples_invalid"),
         ({"unlabelled": "large"}, 409, "shape_mismatch"),
