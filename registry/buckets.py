@@ -15,6 +15,7 @@ from obstore.store import S3Store
 from graftery.errors import StoreError
 from registry.drivers import READ_BYTES, Stored, key_of, missing, move
 from registry.objects import asked
+from registry.staging import require_free
 
 
 class BucketDriver:
@@ -23,12 +24,14 @@ class BucketDriver:
     Args:
         url: `s3://bucket/prefix`.
         cache: a local folder for copies of what has to be a file.
+        free_bytes: no copy is made that would leave less free than this.
     """
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, free_bytes: int) -> None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
         self.objects = S3Store.from_url(url, client_options={"allow_http": endpoint.startswith("http://")})
         self._cache = cache
+        self._free_bytes = free_bytes
         cache.mkdir(parents=True, exist_ok=True)
 
     def publish(self, path: Path, digest: str, size_bytes: int) -> None:
@@ -66,6 +69,7 @@ class BucketDriver:
         found = self.stat(digest)
         if found is None:
             raise missing(digest)
+        require_free(self._cache, self._free_bytes + found.size_bytes)
         handle, name = tempfile.mkstemp(dir=self._cache)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -7,7 +7,6 @@ uploads/*             what has come of uploads that come in pieces (registry/pie
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -18,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from graftery.errors import StoreError
 from registry.buckets import BucketDriver
 from registry.drivers import Driver, FolderDriver, Stored, missing
 from registry.pieces import BucketPieces, FolderPieces, Kept, Piece, Pieces
 from registry.settings import Settings
-from registry.staging import age_s, in_use, is_in_use
+from registry.staging import FULL, age_s, full_is_an_error, in_use, is_in_use, require_free
 
 CHUNK_BYTES = 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Staging:
         Raises:
             StoreError: `store_full`: there is no room, or there would be less than `free_bytes` after this.
         """
-        with _full_is_an_error():
+        with full_is_an_error():
             require_free(self.path.parent, self._free_bytes + len(data))
             self._file.write(data)
         self._hash.update(data)
@@ -69,7 +66,7 @@ class Staging:
     def finish(self) -> Blob:
         """Close the file: all of it is on the disk. Gives digest and size."""
         if self._blob is None:
-            with _full_is_an_error():
+            with full_is_an_error():
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
@@ -83,7 +80,7 @@ class Staging:
             StoreError: `store_full`.
         """
         blob = self.finish()
-        with _full_is_an_error():
+        with full_is_an_error():
             self._driver.publish(self.path, blob.digest, blob.size_bytes)
         return blob
 
@@ -93,7 +90,7 @@ class Staging:
         try:
             self._file.close()
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
         finally:
             self.path.unlink(missing_ok=True)
@@ -108,7 +105,7 @@ class Store:
         self._signed_s = settings.redirect_downloads_s
         if url.startswith("s3://"):
             scratch = settings.home / "store"
-            bucket = BucketDriver(url, scratch / "cache")
+            bucket = BucketDriver(url, scratch / "cache", self._free_bytes)
             self._driver: Driver = bucket
             self._pieces: Pieces = BucketPieces(bucket.objects)
         else:
@@ -116,6 +113,11 @@ class Store:
             self._driver, self._pieces = FolderDriver(scratch), FolderPieces(scratch)
         self.staging = scratch / "staging"
         self.staging.mkdir(parents=True, exist_ok=True)
+
+    def check_room(self) -> None:
+        """Raise `store_full` where this machine's disk has less free than `free_bytes`."""
+        with full_is_an_error():
+            require_free(self.staging, self._free_bytes)
 
     @contextmanager
     def stage(self, size_bytes: int = 0) -> Iterator[Staging]:
@@ -127,7 +129,7 @@ class Store:
         Raises:
             StoreError: `store_full`.
         """
-        with _full_is_an_error():
+        with full_is_an_error():
             require_free(self.staging, self._free_bytes + size_bytes)
             handle, name = tempfile.mkstemp(dir=self.staging)
         staging = Staging(Path(name), os.fdopen(handle, "wb"), self._driver, self._free_bytes)
@@ -143,7 +145,7 @@ class Store:
         Raises:
             StoreError: `store_full`: there is no room for all of it.
         """
-        with _full_is_an_error():
+        with full_is_an_error():
             require_free(self.staging, self._free_bytes + size_bytes)
             self._pieces.open(upload)
 
@@ -154,7 +156,7 @@ class Store:
             NotFound: the upload was dropped.
             StoreError: `store_full`.
         """
-        with _full_is_an_error():
+        with full_is_an_error():
             require_free(self.staging, self._free_bytes + len(data))
             self._pieces.write(upload, start, data)
 
@@ -165,7 +167,7 @@ class Store:
         Raises:
             StoreError: a piece is lost, or `store_full`.
         """
-        with self.scratch() as folder, _full_is_an_error():
+        with self.scratch() as folder, full_is_an_error():
             path = folder / "whole"
             self._pieces.assemble(upload, pieces, path)
             with path.open("rb") as file:
@@ -183,7 +185,7 @@ class Store:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty folder on the staging disk for files that are made on the way in; gone afterwards."""
-        with _full_is_an_error(), tempfile.TemporaryDirectory(dir=self.staging) as folder, in_use(Path(folder)):
+        with full_is_an_error(), tempfile.TemporaryDirectory(dir=self.staging) as folder, in_use(Path(folder)):
             yield Path(folder)
 
     def put_bytes(self, data: bytes) -> Blob:
@@ -230,9 +232,10 @@ class Store:
         """A local file with the bytes: the very file of a folder, a verified copy from a bucket. Read it, do not keep it.
 
         Raises:
-            StoreError: there are no such bytes, or they have another digest.
+            StoreError: there are no such bytes, or they have another digest; `store_full`: a copy has no room.
         """
-        return self._driver.local_path(digest)
+        with full_is_an_error():
+            return self._driver.local_path(digest)
 
     def delete(self, digest: str) -> bool:
         """Remove bytes, however young; False where there were none. See `free`."""
@@ -256,23 +259,3 @@ class Store:
             else:
                 path.unlink(missing_ok=True)
         return len(old)
-
-
-def require_free(folder: Path, size_bytes: int) -> None:
-    """Raise `store_full` where the folder's disk has less free than this."""
-    if shutil.disk_usage(folder).free < size_bytes:
-        raise StoreError(
-            "The disk is full", code="store_full", hint="delete versions, run `graftery collect`, or add a disk"
-        )
-
-
-@contextmanager
-def _full_is_an_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StoreError(
-            "The disk is full", code="store_full", hint="delete versions, run `graftery collect`, or add a disk"
-        ) from error

@@ -8,12 +8,17 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
+from graftery.errors import StoreError
 from registry.db import Database
 from registry.settings import Settings
+from registry.staging import full_is_an_error, require_free
 from registry.store import Store
 from worker.capacity import device_bytes
 from worker.process import CHILD_COMMAND, Child
@@ -23,6 +28,8 @@ SCRATCH_PREFIX = "graftery-job-"
 _IDLE_S = 300.0
 # How long the end of a worker waits for its job to be put back.
 _CLEAR_S = 10.0
+
+log = structlog.get_logger("graftery.worker")
 
 
 @dataclass
@@ -76,6 +83,24 @@ class Bench:
         self.database.dispose()
         if free:
             self.busy.release()
+
+
+@contextmanager
+def scratch(bench: Bench) -> Iterator[Path | None]:
+    """The folder of a job that is about to be claimed, gone afterwards; None where this machine's disk has no room for one."""
+    with ExitStack() as stack:
+        folder: Path | None = None
+        try:
+            with full_is_an_error():
+                made = tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-")
+                folder = Path(stack.enter_context(made))
+            require_free(folder, bench.settings.free_bytes)
+            bench.store.check_room()
+        except StoreError as error:
+            log.warning("no_room", error=str(error))
+            stack.close()
+            folder = None
+        yield folder
 
 
 def _sweep_scratch() -> None:

@@ -50,10 +50,12 @@ def _digests(session: Session, network: Version) -> dict[str, str]:
 
 
 def _local(store: Store, digest: str) -> FileOf:
-    """Missing bytes are for the certificate to tell, they do not stop the job."""
+    """Missing bytes are for the certificate to tell, they do not stop the job; want of room for a copy may pass."""
     try:
         return FileOf(digest=digest, path=str(store.local_path(digest)))
     except StoreError as error:
+        if error.code == "store_full":
+            raise
         log.error("part_lost", digest=digest, error=str(error))
         return FileOf(digest=digest, path=None)
 

@@ -6,8 +6,6 @@ but checkpoints and events.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import structlog
 from graftery.errors import GrafteryError, Unavailable
 from registry import jobs
 from registry.collect import collect
-from worker.bench import SCRATCH_PREFIX, Bench
+from worker.bench import Bench, scratch
 from worker.holding import Held
 from worker.lease import Lease
 from worker.outcome import LOST, Ending, deliver, write_down
@@ -28,38 +26,47 @@ from worker.traces import keep_checkpoint, tell_progress
 
 # How soon a job notices that its worker shuts down, or that its end was asked for.
 _TICK_S = 0.05
-# How long a worker leaves the queue alone after the store was away: the same job is the next one that it would claim.
+# How long a worker leaves the queue alone after the store was away, or where its disk is full: it would claim the same job again.
 REST_S = 5.0
 
 log = structlog.get_logger("graftery.worker")
 
 
 def run_next(bench: Bench) -> bool:
-    """Claim one job and bring the attempt to its end; False where there is none.
+    """Claim one job and bring the attempt to its end; False where there is none, or no room for it on this machine.
 
     Raises:
         Unavailable: the database did not answer when a job was to be claimed.
     """
+    # Before the claim: a job must not pay for a disk that is full here.
+    with scratch(bench) as folder:
+        claim = _claim(bench, makes_room=folder is None)
+        way = None if claim is None else _hold(bench, claim, folder)
+    if way == "unavailable" or (way is None and folder is None):
+        bench.stopping.wait(REST_S)
+    return way is not None
+
+
+def _claim(bench: Bench, *, makes_room: bool) -> jobs.Claim | None:
     settings = bench.settings
+    terms = settings.lease_s, settings.max_crashes, bench.device_bytes
     with bench.database.transaction() as session:
-        claim = jobs.claim(session, bench.worker, settings.lease_s, settings.max_crashes, bench.device_bytes)
-    if claim is None:
-        return False
+        return jobs.claim(session, bench.worker, *terms, makes_room=makes_room)
+
+
+def _hold(bench: Bench, claim: jobs.Claim, folder: Path | None) -> str:
+    settings = bench.settings
     with (
         structlog.contextvars.bound_contextvars(job=claim.id, attempt=claim.attempt),
-        tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-") as scratch,
         Lease(bench.database, claim, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s) as lease,
     ):
-        way = _run(bench, claim, lease, Path(scratch))
-    if way == "unavailable":
-        bench.stopping.wait(REST_S)
-    return True
+        return _run(bench, claim, lease, folder)
 
 
-def _run(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> str:
+def _run(bench: Bench, claim: jobs.Claim, lease: Lease, folder: Path | None) -> str:
     log.info("job_started", kind=claim.kind)
     started = time.monotonic()
-    ending = _guarded(bench, lease, lambda: _attempt(bench, claim, lease, scratch))
+    ending = _guarded(bench, lease, lambda: _attempt(bench, claim, lease, folder))
     if ending.way == "done":
         made, seconds = ending.made, time.monotonic() - started
         ending = _guarded(bench, lease, lambda: deliver(bench, claim, lease, made, seconds))
@@ -88,13 +95,14 @@ def _guarded(bench: Bench, lease: Lease, part: Callable[[], Ending]) -> Ending:
         return Ending("failed", message=f"{type(error).__name__}: {error}")
 
 
-def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, scratch: Path) -> Ending:
+def _attempt(bench: Bench, claim: jobs.Claim, lease: Lease, folder: Path | None) -> Ending:
     if claim.kind == "collect":
         grace_s, dry_run = bench.settings.collect_grace_s, bool(claim.request.get("dry_run"))
         # Begun again from the start: what was freed stays freed.
         freed = patiently(lambda: collect(bench.database, bench.store, grace_s, dry_run), lease, bench.stopping)
         return Ending("done", made=freed)
-    order = patiently(lambda: prepare(bench, claim, scratch), lease, bench.stopping)
+    assert folder is not None  # noqa: S101  without one only a collect is claimed
+    order = patiently(lambda: prepare(bench, claim, folder), lease, bench.stopping)
     ending = None
     try:
         child = bench.warm_child()

@@ -97,9 +97,9 @@ def _last_checkpoint(bench: Bench, claim: jobs.Claim) -> str | None:
         return None
     try:
         path = bench.store.local_path(claim.checkpoint.digest)
-    except Unavailable:
-        raise
     except GrafteryError as error:
+        if passes(error):
+            raise
         log.warning("checkpoint_lost", step=claim.checkpoint_step, error=str(error))
         return None
     log.info("resumed", step=claim.checkpoint_step)

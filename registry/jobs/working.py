@@ -47,15 +47,19 @@ def claim(
     lease_s: float,
     max_crashes: int = MAX_CRASHES,
     device_bytes: int | None = None,
+    *,
+    makes_room: bool = False,
 ) -> Claim | None:
     """Take the job that is due: a queued one, or one whose worker has been silent for longer than its lease.
 
-    A job that is estimated to need more than `device_bytes` is left to a worker with more; None takes any.
+    A job that is estimated to need more than `device_bytes` is left to a worker with more; None takes any. With
+    `makes_room` only a `collect` is taken: the worker's disk has no room for another job.
 
     Jobs that are due but cannot go on are ended on the way: cancelled where that was asked, failed (`crashed`) where
     `max_crashes` workers died in a row without a new checkpoint between them.
     """
-    while (job := _next(session, device_bytes)) is not None:
+    takes = or_(Job.kind == "collect", Job.cancel_requested) if makes_room else _fits(device_bytes)
+    while (job := _next(session, takes)) is not None:
         if job.state == "running":
             job.crashes += 1
         if job.cancel_requested:
@@ -90,14 +94,14 @@ def _fits(device_bytes: int | None) -> ColumnElement[bool]:
     return or_(Job.memory_bytes.is_(None), Job.memory_bytes <= device_bytes, Job.cancel_requested)
 
 
-def _next(session: Session, device_bytes: int | None) -> Job | None:
-    """The due job that goes first, locked.
+def _next(session: Session, takes: ColumnElement[bool]) -> Job | None:
+    """The due job that goes first of those that `takes` holds for, locked.
 
     Asked for in two: the index gives the first queued job at once, however many there are, and a condition that also takes
     lost ones would have the database sort them all.
     """
     order = Job.priority, Job.created_at, Job.id
-    due = select(Job).where(_fits(device_bytes)).order_by(*order).limit(1)
+    due = select(Job).where(takes).order_by(*order).limit(1)
     due = due.with_for_update(skip_locked=True, of=Job).execution_options(populate_existing=True)
     found = [session.scalar(due.where(condition)) for condition in (_lost(), _QUEUED)]
     return min(

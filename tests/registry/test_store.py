@@ -177,6 +177,22 @@ def test_a_copy_from_a_bucket_is_verified_and_swept(bucket_url: str, tmp_path: P
     assert staged(store) == []
 
 
+@pytest.mark.parametrize("how", ["kernel", "announced"])
+def test_a_copy_from_a_bucket_finds_no_room(
+    bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store = Store(Settings(home=tmp_path, store_url=bucket_url, free_bytes=1000))
+    digest = store.put_bytes(DATA).digest
+    if how == "kernel":
+        full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+        monkeypatch.setattr("registry.buckets.tempfile.mkstemp", full)
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1000 + len(DATA) - 1))
+    with pytest.raises(StoreError) as error:
+        store.local_path(digest)
+    assert error.value.code == "store_full"
+
+
 def test_large_files_go_to_a_bucket_in_parts(bucket_url: str, tmp_path: Path) -> None:
     import boto3
 

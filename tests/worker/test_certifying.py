@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from graftery.errors import StoreError
 from graftery.module import ModuleFile, trace
 from graftery.spec.certificate import CertificateOut
 from graftery.spec.limits import Limits
@@ -19,6 +20,7 @@ from graftery.transplant import compose
 from graftery.transplant.certificate import Probes
 from registry import catalogue, jobs
 from registry.models import Version
+from registry.store import Store
 from tests.support.transplants import category_file, image_category, image_files
 from tests.support.workplace import SQLITE, Workplace
 from worker import certifying
@@ -246,6 +248,16 @@ def test_bytes_that_are_lost_are_told_and_stop_nothing(world: World) -> None:
     assert {each["network"] for each in document["different"]} == {"old:1", "older:1"}
     assert all("missing" in each["reason"] for each in document["different"])
     assert world.out("new").probes is not None
+
+
+def test_want_of_room_for_a_copy_is_no_lost_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("The disk is full", code="store_full")
+
+    monkeypatch.setattr(Store, "local_path", full)
+    digests = {ref.partition("sha256:")[2] for ref in world.claim.pinned.values()}
+    with pytest.raises(StoreError):
+        sharing(world.bench, digests)
 
 
 def test_a_network_that_was_deleted_meanwhile_is_no_difference(world: World) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,6 +160,58 @@ def test_a_full_disk_costs_checkpoints_then_fails_the_job(
     job = place.job(job_id)
     assert job.state == "failed" and job.error is not None and job.error.code == "store_full"
     assert job.checkpoint_step is None and place.versions_of("net") == []
+
+
+def _no_folder(*_: object, **_kw: object) -> str:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_worker_without_room_for_a_job_claims_none(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit()
+    monkeypatch.setattr(parent, "REST_S", 0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", _no_folder)
+        began = time.monotonic()
+        assert run_next(bench) is False
+        assert time.monotonic() - began > 0.3, "it rests"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=-1))
+        assert run_next(bench) is False
+    with place.database.read() as session:
+        job = jobs.get(session, job_id)
+        assert (job.state, job.attempt, job.crashes) == ("queued", 0, 0)
+    assert run_next(bench) and place.job(job_id).state == "succeeded"
+
+
+def test_what_makes_room_runs_without_any(bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = place.submit()
+    with place.database.transaction() as session:
+        job_id = jobs.submit(session, kind="collect", request={}, pinned={}).id
+    monkeypatch.setattr(tempfile, "mkdtemp", _no_folder)
+    assert run_next(bench) is True
+    assert (place.job(job_id).state, place.job(waits).state) == ("succeeded", "queued")
+
+
+def test_a_checkpoint_that_finds_no_room_for_a_moment_is_not_lost(
+    bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = place.submit(steps=6, checkpoint_every=2, step_s=0.05, die_at=5, die_once=True)
+    run_next(bench)
+    with place.database.read() as session:
+        wanted = jobs.get(session, job_id).checkpoint_digest
+    full, local_path = [StoreError("The disk is full", code="store_full")], Store.local_path
+
+    def crowded(store: Store, digest: str) -> Path:
+        if digest == wanted and full:
+            raise full.pop()
+        return local_path(store, digest)
+
+    monkeypatch.setattr(Store, "local_path", crowded)
+    run_next(bench)
+    result = place.job(job_id).result
+    assert not full and result is not None and result["metrics"]["started_at"] == 4
 
 
 def test_collect_runs_without_a_child(bench: Bench, place: Workplace) -> None:
