@@ -17,6 +17,9 @@ from registry.drivers import READ_BYTES, Stored, key_of, missing, move
 from registry.objects import asked
 from registry.staging import require_free
 
+# What one request reads. Its time limit, and that of trying it again, count from its start, however well it gets on.
+PIECE_BYTES = 8 * 1024 * 1024
+
 
 class BucketDriver:
     """A bucket. It has no locks: what protects a publish from `free` is the grace time, against a window of one request.
@@ -50,12 +53,23 @@ class BucketDriver:
     def read(self, digest: str, start: int, end: int) -> Iterator[bytes]:
         if start >= end:
             return iter(())
+        first = self._piece(digest, start, end)  # whether the bytes are there is told now, not at the first chunk
+
+        def chunks() -> Iterator[bytes]:
+            yield from _chunks(first)
+            for at in range(start + PIECE_BYTES, end, PIECE_BYTES):
+                yield from _chunks(self._piece(digest, at, end))
+
+        return chunks()
+
+    def _piece(self, digest: str, start: int, end: int) -> bytes:
+        """The bytes from `start`, at most `PIECE_BYTES` of them."""
         try:
             with asked():
-                found = obstore.get(self.objects, key_of(digest), options={"range": (start, end)})
+                stop = min(start + PIECE_BYTES, end)
+                return bytes(obstore.get_range(self.objects, key_of(digest), start=start, end=stop))
         except FileNotFoundError:
             raise missing(digest) from None
-        return _streamed(found)
 
     def local_path(self, digest: str) -> Path:
         path = self._cache / key_of(digest)
@@ -105,10 +119,8 @@ class BucketDriver:
         return (path for path in self._cache.glob("**/*") if path.is_file())
 
 
-def _streamed(found: obstore.GetResult) -> Iterator[bytes]:
-    with asked():
-        for chunk in found.stream(min_chunk_size=READ_BYTES):
-            yield bytes(chunk)
+def _chunks(piece: bytes) -> Iterator[bytes]:
+    return (piece[at : at + READ_BYTES] for at in range(0, len(piece), READ_BYTES))
 
 
 def _age_s(moment: datetime) -> float:

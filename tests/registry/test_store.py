@@ -13,16 +13,19 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
+import obstore
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from graftery.errors import StoreError, Unavailable
+from registry import buckets
 from registry import store as store_module
-from registry.drivers import FolderDriver, Stored, key_of
+from registry.drivers import READ_BYTES, FolderDriver, Stored, key_of
 from registry.settings import Settings
 from registry.store import Blob, Store
 from tests.support.crowd import in_threads
@@ -175,6 +178,28 @@ def test_a_copy_from_a_bucket_is_verified_and_swept(bucket_url: str, tmp_path: P
         store.local_path(digest)
     assert not copy.exists()
     assert staged(store) == []
+
+
+def test_a_bucket_is_read_in_pieces(bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with a time limit of its own: a whole file may take longer than any."""
+    size, spans, get_range = buckets.PIECE_BYTES, list[int](), obstore.get_range
+
+    def noted(store: Any, path: str, *, start: int, end: int) -> Any:
+        spans.append(end - start)
+        return get_range(store, path, start=start, end=end)
+
+    monkeypatch.setattr(obstore, "get_range", noted)
+    monkeypatch.setattr(obstore, "get", Mock(side_effect=AssertionError("this is one request, however long it takes")))
+    data = os.urandom(2 * size + 5)
+    store = Store(Settings(home=tmp_path, store_url=bucket_url, free_bytes=0))
+    digest = store.put_bytes(data).digest
+    assert store.local_path(digest).read_bytes() == data
+    assert spans == [size, size, 5]
+    for start, end in ((0, size), (1, size + 1), (size - 1, size + 1), (size, 2 * size), (3, 3 + 2 * size)):
+        spans.clear()
+        chunks = list(store.read(digest, start, end))
+        assert b"".join(chunks) == data[start:end] and max(map(len, chunks)) <= READ_BYTES
+        assert max(spans) <= size and sum(spans) == end - start
 
 
 @pytest.mark.parametrize("how", ["kernel", "announced"])
@@ -365,7 +390,7 @@ def test_a_bucket_that_does_not_answer_may_do_so_later(
     asks = {
         "put": lambda: store.put_bytes(b"new"),
         "head": lambda: store.exists(known.digest),
-        "get": lambda: store.local_path(known.digest),
+        "get_range": lambda: store.local_path(known.digest),
         "delete": lambda: store.delete(known.digest),
         "list": lambda: list(store.stored()),
     }
