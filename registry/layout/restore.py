@@ -61,18 +61,31 @@ def restore(
 
 def _copy(database: Database, store: Store, reader: Reader, found: Inventory, progress: OnBytes) -> int:
     total = sum(descriptor.size for descriptor in found.files.values())
-    missing = {descriptor.hex: descriptor for descriptor in missing_files(found, store)}
-    done = total - sum(descriptor.size for descriptor in missing.values())
+    missing = _missing(database, store, found)
+    done = total - sum(descriptor.size for descriptor in missing)
     progress(done, total)
-    for digest, descriptor in found.files.items():
-        if digest in missing:
-            _store(store, reader, descriptor)
-        with database.transaction() as session:  # `collect` keeps it until it is named
-            blobs.touch(session, Blob(digest, descriptor.size), lease_s=LEASE_S)
-        if digest in missing:
-            done += descriptor.size
-            progress(done, total)
+    for descriptor in missing:
+        _store(store, reader, descriptor)
+        _lease(database, [descriptor])
+        done += descriptor.size
+        progress(done, total)
     return len(missing)
+
+
+def _missing(database: Database, store: Store, found: Inventory) -> list[Descriptor]:
+    """The files that the store lacks; the others are kept for this import, also those that `collect` was about to free."""
+    with database.lock("collect"):
+        missing = list(missing_files(found, store))
+        lacking = {descriptor.hex for descriptor in missing}
+        _lease(database, [each for digest, each in found.files.items() if digest not in lacking])
+    return missing
+
+
+def _lease(database: Database, files: Iterable[Descriptor]) -> None:
+    """Have `collect` keep files that are in the store until they are named."""
+    with database.transaction() as session:
+        for descriptor in files:
+            blobs.touch(session, Blob(descriptor.hex, descriptor.size), lease_s=LEASE_S)
 
 
 def _store(store: Store, reader: Reader, descriptor: Descriptor) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from graftery.errors import Conflict, GrafteryError, StoreError
 from registry import catalogue, generics
+from registry.base import Base
+from registry.clock import from_now
 from registry.collect import collect
 from registry.db import Database, upgrade
 from registry.layout.export import export
 from registry.layout.restore import restore
+from registry.models import BlobRow, Version
 from registry.settings import Settings
 from registry.store import Store
 from tests.support import layouts, world
@@ -133,6 +139,32 @@ def test_an_import_that_broke_goes_on(target: Place, folder: Path) -> None:
         assert catalogue.list_modules(session).items == []
     assert collect(*target, -1.0)["freed"] == 0  # what was copied waits for its name
     assert restore(*target, folder, nothing, check=None).copied == FILES - 1
+
+
+@SQLITE
+def test_a_collection_meanwhile_frees_nothing_that_is_imported(target: Place, folder: Path) -> None:
+    """What nothing names any more, and was about to be freed, is wanted again."""
+    database, store = target
+    restore(*target, folder, nothing, check=None)
+    digests = {found.digest for found in store.stored()}
+    for table in reversed(Base.metadata.sorted_tables):
+        if table.name != "blobs":
+            with database.transaction() as session:
+                session.execute(table.delete())
+    with database.transaction() as session:
+        session.execute(update(BlobRow).values(touched_at=from_now(-60), leased_until=None))
+    for digest in digests:
+        os.utime(store.local_path(digest), (time.time() - 60,) * 2)
+    freed: list[object] = []
+
+    def beside(_done: int, _total: int) -> None:
+        if not freed:
+            freed.append(collect(database, store, 0)["freed"])
+
+    assert restore(*target, folder, beside, check=None).versions == FILES
+    with database.read() as session:
+        named = set(session.scalars(select(BlobRow.digest))) | set(session.scalars(select(Version.digest)))
+    assert freed == [0] and named == digests == {found.digest for found in store.stored()}
 
 
 @SQLITE
