@@ -25,6 +25,16 @@ SILENT_S = 90
 # each time. Both together, times the processes of a deployment, are to stay under its max_connections (100).
 KEPT_CONNECTIONS, SPARE_CONNECTIONS = 16, 4
 _WRITES = "graftery_writes"
+# A host that is gone without a word is noticed within 25 seconds, not when the kernel gives up (15 minutes):
+# seconds, but for `tcp_user_timeout`, which is in milliseconds. What the URL says of them holds.
+_CONNECTING = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 def database_url(text_: str) -> URL:
@@ -173,7 +183,8 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql_engine(url: URL) -> Engine:
     # A client that stands still in a transaction, or whose host is gone without a word, must not keep its rows locked.
     options = [*url.normalized_query.get("options", ()), f"-c idle_in_transaction_session_timeout={SILENT_S * 1000}"]
-    arguments = {"connect_timeout": 10, "options": " ".join(options)}
+    own = {name: value for name, value in _CONNECTING.items() if name not in url.query}
+    arguments = {**own, "options": " ".join(options)}
     return create_engine(
         url,
         pool_size=KEPT_CONNECTIONS,

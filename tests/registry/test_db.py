@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, select, text, update
@@ -175,6 +176,18 @@ def test_options_of_the_url_are_kept(postgres_url: str) -> None:
         assert session.scalar(text("SHOW lock_timeout")) == "1234ms"
         assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "90s"
     database.dispose()
+
+
+def test_a_connection_notices_a_host_that_is_gone(postgres_url: str) -> None:
+    mark = "&" if "?" in postgres_url else "?"
+    database = Database(f"{postgres_url}{mark}keepalives_idle=77&connect_timeout=4")
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        found = driver.info.get_parameters()
+    database.dispose()
+    ours = {"keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "15000"}
+    wanted = {**ours, "keepalives_idle": "77", "connect_timeout": "4"}  # what the URL says holds
+    assert {name: found.get(name) for name in wanted} == wanted
 
 
 def test_a_client_that_stands_still_keeps_no_row_locked(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
