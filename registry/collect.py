@@ -22,6 +22,8 @@ _BATCH = 500
 def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -> dict[str, int | bool]:
     """Free bytes that nothing names and nobody touched within the grace time; sweep what uploads left behind.
 
+    Old Idempotency-Keys go too, and the progress events of jobs that ended before the grace time.
+
     Args:
         dry_run: count, but remove nothing.
 
@@ -33,8 +35,7 @@ def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -
         kept = [found for found in store.stored() if found.digest not in freed]
         swept = 0 if dry_run else store.sweep(grace_s) + sweep_uploads(db, store, grace_s)
         if not dry_run:
-            with db.transaction() as session:
-                idempotency.forget_old(session)
+            _forget(db, grace_s)
     return {
         "freed_bytes": sum(freed.values()),
         "freed": len(freed),
@@ -43,6 +44,16 @@ def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -
         "swept": swept,
         "dry_run": dry_run,
     }
+
+
+def _forget(db: Database, grace_s: float) -> None:
+    """Delete rows that nobody asks for any more, in transactions that others need not wait for."""
+    with db.transaction() as session:
+        idempotency.forget_old(session)
+    some = 1
+    while some:
+        with db.transaction() as session:
+            some = jobs.forget_progress(session, grace_s)
 
 
 def _unnamed(db: Database, store: Store, grace_s: float, dry_run: bool) -> dict[str, int]:

@@ -22,7 +22,7 @@ from worker.outcome import LOST, Ending, deliver, write_down
 from worker.prepare import passes, patiently, prepare
 from worker.process import Child, ChildDied
 from worker.reports import Advanced, Done, Failed, Saved
-from worker.traces import keep_checkpoint, tell_progress
+from worker.traces import free_checkpoint, keep_checkpoint, last_checkpoint, tell_progress
 
 # How soon a job notices that its worker shuts down, or that its end was asked for.
 _TICK_S = 0.05
@@ -67,11 +67,14 @@ def _run(bench: Bench, claim: jobs.Claim, lease: Lease, folder: Path | None) -> 
     log.info("job_started", kind=claim.kind)
     started = time.monotonic()
     ending = _guarded(bench, lease, lambda: _attempt(bench, claim, lease, folder))
+    checkpoint = last_checkpoint(bench, claim)  # its end lets go of it
     if ending.way == "done":
         made, seconds = ending.made, time.monotonic() - started
         ending = _guarded(bench, lease, lambda: deliver(bench, claim, lease, made, seconds))
     if ending.way not in ("done", "lost"):
         write_down(bench, claim, lease, ending)
+    if ending.way != "lost":
+        free_checkpoint(bench, checkpoint)
     log.info("job_ended", way=ending.way, message=ending.message or None, seconds=round(time.monotonic() - started, 2))
     return ending.way
 

@@ -24,6 +24,25 @@ def tell_progress(bench: Bench, claim: jobs.Claim, data: Mapping[str, Any]) -> N
         log.warning("progress_lost", error=first_line(error))
 
 
+def last_checkpoint(bench: Bench, claim: jobs.Claim) -> str | None:
+    """The digest of what the job would go on from; None also where the database does not say."""
+    try:
+        with bench.database.read() as session:
+            return jobs.get(session, claim.id).checkpoint_digest
+    except Exception as error:
+        log.warning("checkpoint_not_known", error=first_line(error))
+        return None
+
+
+def free_checkpoint(bench: Bench, digest: str | None) -> None:
+    """Free what an ended job went on from; a job that goes on holds it, and keeps it."""
+    try:
+        if digest is not None:
+            discard(bench.database, bench.store, digest)
+    except Exception as error:  # `collect` frees it later
+        log.warning("checkpoint_not_freed", error=first_line(error))
+
+
 def keep_checkpoint(bench: Bench, claim: jobs.Claim, step: int, path: Path) -> None:
     """Bytes first, then the row that names them, fenced by the attempt; the checkpoint before this one is freed."""
     try:

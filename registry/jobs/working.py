@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, or_, select, true, update
+from sqlalchemy import and_, delete, or_, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -13,7 +13,7 @@ from graftery.spec.wire import JobKind
 from registry.catalogue import blobs
 from registry.clock import from_now, now
 from registry.jobs.rows import end, fail_job, write_event
-from registry.models import BlobRow, Job
+from registry.models import BlobRow, Job, JobEventRow
 from registry.store import Blob
 
 MAX_CRASHES = 3
@@ -224,6 +224,20 @@ def _queue_again(session: Session, job: Job) -> None:
         return
     job.state, job.worker, job.lease_until = "queued", None, None
     write_event(session, job, "state", {"state": "queued"})
+
+
+def forget_progress(session: Session, older_than_s: float, at_once: int = 100) -> int:
+    """Delete the `progress` events of jobs that ended longer ago than this; of how many jobs, `at_once` at most.
+
+    What else happened stays, and so does the last progress in the job's own row.
+    """
+    told = JobEventRow.type == "progress"
+    has_some = select(JobEventRow.seq).where(JobEventRow.job_id == Job.id, told).exists()
+    ended = select(Job.id).where(Job.finished_at < from_now(-older_than_s), has_some).limit(at_once)
+    ids = list(session.scalars(ended))
+    if ids:
+        session.execute(delete(JobEventRow).where(JobEventRow.job_id.in_(ids), told))
+    return len(ids)
 
 
 def held_bytes() -> ColumnElement[bool]:

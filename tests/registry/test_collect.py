@@ -16,7 +16,7 @@ from registry.catalogue import blobs
 from registry.clock import from_now
 from registry.collect import collect, discard
 from registry.db import Database
-from registry.models import BlobRow, IdempotencyKey
+from registry.models import BlobRow, IdempotencyKey, Job
 from registry.pieces import Piece
 from registry.settings import Settings
 from registry.store import Blob, Store
@@ -73,6 +73,30 @@ def test_bytes_of_a_deleted_version_are_freed(database: Database, store: Store) 
     }  # fmt: skip
     assert (store.exists(one.digest), store.exists(two.digest)) == (False, True)
     assert rows(database) == {two.digest}
+
+
+def test_progress_of_jobs_that_ended_long_ago_is_forgotten(database: Database, store: Store) -> None:
+    ids = {}
+    for name, since_s in (("old", 2 * HOUR_S), ("young", 60.0), ("running", None)):
+        with database.transaction() as session:
+            ids[name] = jobs.submit(session, kind="transplant", request={}, pinned={}).id
+            assert jobs.claim(session, "w", 60)
+            for step in range(3):
+                jobs.progress(session, ids[name], 1, {"step": step})
+            if since_s is not None:
+                jobs.fail(session, ids[name], 1, "job_failed", "no reason")
+                session.execute(update(Job).where(Job.id == ids[name]).values(finished_at=from_now(-since_s)))
+    for dry_run in (True, False):
+        collect(database, store, HOUR_S, dry_run)
+        with database.read() as session:
+            told = {
+                name: [(event.seq, event.type) for event in jobs.events_after(session, job_id)]
+                for name, job_id in ids.items()
+            }
+            assert jobs.get(session, ids["old"]).progress == {"step": 2}
+        assert len(told["old"]) == (6 if dry_run else 3)
+    assert told["old"] == [(1, "state"), (2, "state"), (6, "state")]
+    assert (len(told["young"]), len(told["running"])) == (6, 5)
 
 
 def test_bytes_with_another_name_stay(database: Database, store: Store) -> None:
