@@ -18,7 +18,7 @@ import structlog
 from graftery.errors import StoreError
 from registry.db import Database
 from registry.settings import Settings
-from registry.staging import full_is_an_error, require_free
+from registry.staging import full_is_an_error, in_use, is_in_use, require_free
 from registry.store import Store
 from worker.capacity import device_bytes
 from worker.process import CHILD_COMMAND, Child
@@ -94,6 +94,7 @@ def scratch(bench: Bench) -> Iterator[Path | None]:
             with full_is_an_error():
                 made = tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-")
                 folder = Path(stack.enter_context(made))
+                stack.enter_context(in_use(folder))
             require_free(folder, bench.settings.free_bytes)
             bench.store.check_room()
         except StoreError as error:
@@ -106,5 +107,8 @@ def scratch(bench: Bench) -> Iterator[Path | None]:
 def _sweep_scratch() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
         pid = folder.name.removeprefix(SCRATCH_PREFIX).split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        # In a container each worker has the same number as the one before it, and no folder yet: the lock tells them apart
+        # from another container's on the same disk.
+        gone = pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists()
+        if pid.isdigit() and gone and Path("/proc/self").exists() and not is_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
