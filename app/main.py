@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,7 @@ from registry.access.guard import Guard
 from registry.db import Database
 from registry.settings import Settings
 from registry.store import Store
+from registry.sweeping import sweep_hourly
 
 ROUTERS = (
     modules,
@@ -140,9 +142,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if "registry" in service.settings.planes:
         service.verifier.start()
         service.prechecks.start()
+    stopping = threading.Event()
+    sweep_hourly(service.store, service.settings.collect_grace_s, stopping)
     try:
         yield
     finally:
+        stopping.set()
         await service.hub.close()
         service.verifier.close()
         service.prechecks.close()

@@ -20,6 +20,7 @@ from registry.db import check_head
 from registry.logs import configure
 from registry.queue import RUN_JOB, celery_app
 from registry.settings import Settings
+from registry.sweeping import sweep_hourly
 from worker.bench import Bench
 from worker.parent import run_next
 from worker.process import CHILD_COMMAND
@@ -66,6 +67,7 @@ class Poller(bootsteps.StartStopStep):  # type: ignore[misc]
         if worker.concurrency != 1 or "thread" not in worker.pool_cls.__module__:
             raise ImproperlyConfigured("A Graftery worker does one job at a time: start it with -P threads -c 1")
         bench = _Here.bench = Bench.of(settings, child_command)
+        sweep_hourly(bench.store, settings.collect_grace_s, bench.stopping)
         _await_schema(bench)
         self._thread = threading.Thread(target=_poll, args=(bench, worker.pool), name="poller", daemon=True)
         self._thread.start()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from registry.settings import Settings
+from tests.support.processes import eventually
 
 
 def test_without_inference_torch_is_never_loaded(tmp_path: Path) -> None:
@@ -50,6 +52,15 @@ def test_verifiers_start_with_the_app_and_end_with_it(app_settings: Settings) ->
         process = child._process
         assert process is not None and process.poll() is None
     assert process.poll() is not None
+
+
+def test_what_a_host_has_left_is_swept_as_the_app_starts(app_settings: Settings) -> None:
+    app = create_app(app_settings.model_copy(update={"planes": frozenset()}))
+    left: Path = app.state.store.staging / "left"
+    left.touch()
+    os.utime(left, (0, 0))
+    with TestClient(app):
+        assert eventually(lambda: not left.exists())
 
 
 def test_the_documents_are_served(client: TestClient) -> None:

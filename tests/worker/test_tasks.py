@@ -60,6 +60,14 @@ def test_a_worker_finds_jobs_by_itself_and_ends_when_asked(place: Workplace) -> 
 
 
 @pytest.mark.slow
+def test_what_a_host_has_left_is_swept_as_a_worker_starts(place: Workplace) -> None:
+    left = place.store.staging / "left"
+    left.touch()
+    os.utime(left, (0, 0))
+    with worker(place):
+        assert eventually(lambda: not left.exists(), within_s=20)
+
+
 def test_kill_9_of_the_worker_leaves_no_orphan_and_loses_no_job(place: Workplace) -> None:
     job_id = place.submit(**LONG)
     with worker(place) as first:
