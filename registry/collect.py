@@ -17,12 +17,14 @@ from registry.drivers import Stored
 from registry.store import Blob, Store
 
 _BATCH = 500
+# So long after its end a job's progress can be looked at step by step.
+PROGRESS_KEPT_S = 24 * 3600.0
 
 
 def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -> dict[str, int | bool]:
     """Free bytes that nothing names and nobody touched within the grace time; sweep what uploads left behind.
 
-    Old Idempotency-Keys go too, and the progress events of jobs that ended before the grace time.
+    Old Idempotency-Keys go too, and the progress events of jobs that ended over a day ago.
 
     Args:
         dry_run: count, but remove nothing.
@@ -35,7 +37,7 @@ def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -
         kept = [found for found in store.stored() if found.digest not in freed]
         swept = 0 if dry_run else store.sweep(grace_s) + sweep_uploads(db, store, grace_s)
         if not dry_run:
-            _forget(db, grace_s)
+            _forget(db)
     return {
         "freed_bytes": sum(freed.values()),
         "freed": len(freed),
@@ -46,14 +48,14 @@ def collect(db: Database, store: Store, grace_s: float, dry_run: bool = False) -
     }
 
 
-def _forget(db: Database, grace_s: float) -> None:
+def _forget(db: Database) -> None:
     """Delete rows that nobody asks for any more, in transactions that others need not wait for."""
     with db.transaction() as session:
         idempotency.forget_old(session)
     some = 1
     while some:
         with db.transaction() as session:
-            some = jobs.forget_progress(session, grace_s)
+            some = jobs.forget_progress(session, PROGRESS_KEPT_S)
 
 
 def _unnamed(db: Database, store: Store, grace_s: float, dry_run: bool) -> dict[str, int]:
