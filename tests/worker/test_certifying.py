@@ -21,13 +21,13 @@ from graftery.transplant.certificate import Probes
 from registry import catalogue, jobs
 from registry.models import Version
 from registry.store import Store
+from tests.support.reports import Keeping
 from tests.support.transplants import category_file, image_category, image_files
 from tests.support.workplace import SQLITE, Workplace
 from worker import certifying
 from worker.bench import Bench
 from worker.certificates import Certified, sharing
 from worker.certifying import Certifier
-from worker.child import Reporter
 from worker.reports import Advanced, FileOf, Order, decode_report
 
 
@@ -56,7 +56,7 @@ class World:
             limits=Limits(),
             sharing=sharing(self.bench, set(digests)),
         )
-        return Certifier(order, torch.device("cpu"), Reporter(self.told))
+        return Certifier(order, torch.device("cpu"), Keeping(self.told))
 
     def path(self, ref: str) -> Path:
         with self.place.database.read() as session:

@@ -20,9 +20,9 @@ from registry import catalogue, jobs
 from registry.models import Version
 from tests.support import clones, tones
 from tests.support.registry import put_network
+from tests.support.reports import Keeping
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
-from worker.child import Reporter
 from worker.clones import publish_clone
 from worker.cloning import run
 from worker.parent import run_next
@@ -59,7 +59,7 @@ class World:
 
     def made(self, claim: jobs.Claim) -> tuple[Order, dict[str, Any]]:
         order = prepare(self.bench, claim, self.scratch)
-        return order, run(order, Reporter(self.told))
+        return order, run(order, Keeping(self.told))
 
     def publish(self, claim: jobs.Claim, made: dict[str, Any]) -> dict[str, Any]:
         publish_clone(self.place.database, self.place.store, claim, made, 1.0)
@@ -221,7 +221,7 @@ def test_an_attempt_goes_on_behind_the_last_whole_stage(world: World) -> None:
     saved = [report for line in world.told.getvalue().splitlines() if isinstance(report := decode_report(line), Saved)]
     assert [report.step for report in saved] == list(range(1, len(saved) + 1))
     told = io.BytesIO()
-    again = run(order.model_copy(update={"resume": saved[-2].path}), Reporter(told))
+    again = run(order.model_copy(update={"resume": saved[-2].path}), Keeping(told))
     assert ModuleFile.load(again["clone"]).digest == first
     reports = [decode_report(line) for line in told.getvalue().splitlines()]
     phases = {report.data["phase"] for report in reports if isinstance(report, Advanced)}

@@ -21,9 +21,9 @@ from registry import catalogue, generics, jobs
 from registry.models import Job, Version
 from tests.support import cells
 from tests.support.registry import blob_of, put_network
+from tests.support.reports import Keeping
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
-from worker.child import Reporter
 from worker.consolidating import run
 from worker.consolidations import publish_consolidation
 from worker.parent import run_next
@@ -78,7 +78,7 @@ class World:
         return found
 
     def made(self, claim: jobs.Claim) -> dict[str, Any]:
-        return run(prepare(self.bench, claim, self.scratch), Reporter(io.BytesIO()))
+        return run(prepare(self.bench, claim, self.scratch), Keeping(io.BytesIO()))
 
     def done(self, **request: Any) -> Job:
         """A consolidation from its request to its outcome."""

@@ -18,10 +18,10 @@ from graftery.spec.manifest import Facts, Manifest
 from graftery.transplant import compose
 from registry import catalogue, jobs
 from tests.support.processes import meanwhile
+from tests.support.reports import Keeping
 from tests.support.transplants import image_files, strided_files, vector_files
 from tests.support.workplace import SQLITE, Workplace
 from worker.bench import Bench
-from worker.child import Reporter
 from worker.parent import run_next
 from worker.reports import KeptIn, Order, Saved, decode_report
 from worker.transplanting import run
@@ -51,7 +51,7 @@ def order(tmp_path: Path) -> Order:
 
 def test_it_makes_a_module_file_with_its_facts(order: Order) -> None:
     pipe = io.BytesIO()
-    result = run(order, Reporter(pipe))
+    result = run(order, Keeping(pipe))
     adapter = ModuleFile.load(result["adapter"])
     assert Manifest.model_validate(result["manifest"]) == adapter.manifest and adapter.manifest.kind == "adapter"
     assert Facts.model_validate(result["facts"]).content_digest == adapter.content_digest
@@ -66,7 +66,7 @@ def test_images_of_an_inversion_are_kept_for_the_next_job(order: Order, tmp_path
     recipe = {"sources": ["inversion"], "steps": 2, "batch": 8, "inversion": {"images": 8, "steps": 3}}
     kept = {"inversions": KeptIn(folder=str(tmp_path / "inversions"), most_bytes=2**20, free_bytes=0)}
     orders = [order.model_copy(update={"recipe": recipe, **more}) for more in ({}, kept, kept)]
-    results = [run(each, Reporter(io.BytesIO())) for each in orders]
+    results = [run(each, Keeping(io.BytesIO())) for each in orders]
     assert [result["inversion_kept"] for result in results] == [False, False, True]
     assert len({result["facts"]["content_digest"] for result in results}) == 1
 
@@ -77,7 +77,7 @@ def test_its_adapter_makes_masks_of_the_teachers_size(order: Order, tmp_path: Pa
     for name, file in zip(names, modules, strict=True):
         file.save(tmp_path / name)
     recipe = {**RECIPE, "objectives": {"distillation": 1.0}, "steps": 2}
-    result = run(order.model_copy(update={"recipe": recipe}), Reporter(io.BytesIO()))
+    result = run(order.model_copy(update={"recipe": recipe}), Keeping(io.BytesIO()))
     assert Facts.model_validate(result["facts"]).outputs["features"].shape == ("N", 4, "H", "W")
     f, task, _ = modules
     for size in ((8, 8), (16, 24)):
@@ -86,11 +86,11 @@ def test_its_adapter_makes_masks_of_the_teachers_size(order: Order, tmp_path: Pa
 
 def test_it_goes_on_from_a_checkpoint_to_the_same_bytes(order: Order) -> None:
     pipe = io.BytesIO()
-    unbroken = Path(run(order, Reporter(pipe))["adapter"]).read_bytes()
+    unbroken = Path(run(order, Keeping(pipe))["adapter"]).read_bytes()
     saved = [r for r in map(decode_report, pipe.getvalue().splitlines()) if isinstance(r, Saved)]
     middle = saved[len(saved) // 2]
     again = io.BytesIO()
-    broken = Path(run(order.model_copy(update={"resume": middle.path}), Reporter(again))["adapter"]).read_bytes()
+    broken = Path(run(order.model_copy(update={"resume": middle.path}), Keeping(again))["adapter"]).read_bytes()
     assert broken == unbroken
     steps = [r.step for r in map(decode_report, again.getvalue().splitlines()) if isinstance(r, Saved)]
     assert min(steps) > middle.step, "nothing is learned twice"
@@ -103,7 +103,7 @@ def test_a_killed_attempt_goes_on_in_every_phase(order: Order, tmp_path: Path) -
     recipe = {"steps": 12, "batch": 8, "sources": ["inversion", "noise"], "inversion": {"steps": 4, "images": 8}}
     whole = order.model_copy(update={"recipe": recipe})
     pipe = io.BytesIO()
-    unbroken = Path(run(whole, Reporter(pipe))["adapter"]).read_bytes()
+    unbroken = Path(run(whole, Keeping(pipe))["adapter"]).read_bytes()
     phases: dict[str, list[str]] = {}
     for report in map(decode_report, pipe.getvalue().splitlines()):
         if isinstance(report, Saved):
@@ -112,25 +112,25 @@ def test_a_killed_attempt_goes_on_in_every_phase(order: Order, tmp_path: Path) -
     for path in [path for paths in phases.values() for path in (paths[0], paths[-1])]:
         kept = tmp_path / "kept"
         kept.write_bytes(Path(path).read_bytes())
-        result = run(whole.model_copy(update={"resume": str(kept)}), Reporter(io.BytesIO()))
+        result = run(whole.model_copy(update={"resume": str(kept)}), Keeping(io.BytesIO()))
         assert Path(result["adapter"]).read_bytes() == unbroken, Path(path).name
 
 
 def test_a_checkpoint_that_is_not_its_own_costs_time_and_not_the_job(order: Order, tmp_path: Path) -> None:
     """As after an upgrade: another version completes the same recipe in another way."""
-    unbroken = Path(run(order, Reporter(io.BytesIO()))["adapter"]).read_bytes()
+    unbroken = Path(run(order, Keeping(io.BytesIO()))["adapter"]).read_bytes()
     others = order.model_copy(update={"recipe": {**RECIPE, "seed": 1}})
     pipe = io.BytesIO()
-    run(others, Reporter(pipe))
+    run(others, Keeping(pipe))
     (first, *_) = [report for report in map(decode_report, pipe.getvalue().splitlines()) if isinstance(report, Saved)]
     broken = tmp_path / "broken"
     broken.write_bytes(Path(first.path).read_bytes()[:-1])
     for path in (Path(first.path), broken):
-        result = run(order.model_copy(update={"resume": str(path)}), Reporter(io.BytesIO()))
+        result = run(order.model_copy(update={"resume": str(path)}), Keeping(io.BytesIO()))
         assert Path(result["adapter"]).read_bytes() == unbroken
     refused = order.model_copy(update={"recipe": {**RECIPE, "sources": ["samples"]}, "resume": first.path})
     with pytest.raises(RecipeRefused) as caught:
-        run(refused, Reporter(io.BytesIO()))
+        run(refused, Keeping(io.BytesIO()))
     assert caught.value.code == "samples_missing", "other refusals stay what they are"
 
 
@@ -143,11 +143,11 @@ def test_samples_are_read_by_their_roles(order: Order, tmp_path: Path) -> None:
     both = order.model_copy(
         update={"files": {**files, "unlabelled": str(tmp_path / "unlabelled")}, "recipe": {**recipe, "batch": 8}}
     )
-    result = run(both, Reporter(io.BytesIO()))
+    result = run(both, Keeping(io.BytesIO()))
     assert result["labels"] == 12 and result["metrics"]["adapter"] is not None
     without = both.model_copy(update={"files": files})
     with pytest.raises(RecipeRefused):
-        run(without, Reporter(io.BytesIO()))
+        run(without, Keeping(io.BytesIO()))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from app.files.uploads import CHUNK_BYTES, CHUNK_PIECES, _stream, promised_digest
 from app.main import create_app
-from graftery.errors import GrafteryError
+from graftery.errors import GrafteryError, StoreError
 from graftery.spec.limits import Limits
 from registry import store as store_module
 from registry.settings import Settings
@@ -133,7 +133,7 @@ def test_a_disk_that_is_full_when_the_parts_are_stored(
     client: TestClient, app_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Any, path: Path) -> None:
-        raise store_module.StoreError("The disk is full", code="store_full")
+        raise StoreError("The disk is full", code="store_full")
 
     monkeypatch.setattr(store_module.Store, "put_file", full)
     response = client.put("/v1/teachers/cat?cut=features", content=files.file_bytes(files.teacher()))
