@@ -110,6 +110,7 @@ def test_what_dies_is_started_again(tmp_path: Path, words: str) -> None:
         assert served.process.wait(timeout=30) == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         everyone = served.everyone()

@@ -170,6 +170,7 @@ def test_what_the_target_says_of_groups_its_clone_says_too(world: World) -> None
     assert metrics == {"across_groups": True, **json.loads(json.dumps(made["metrics"]))}
 
 
+@pytest.mark.slow
 @SQLITE
 def test_the_same_clone_is_measured_on_other_samples_later(world: World) -> None:
     for sets in ({}, {"evaluate_on": "few"}, {"source_evaluate_on": "all-birds"}):

@@ -95,6 +95,7 @@ def _dropping(logits: int, share: float) -> Net:
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"), [(Net, _Other), (partial(_dropping, share=0.1), partial(_dropping, share=0.5))]
 )
