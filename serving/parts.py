@@ -169,13 +169,27 @@ def load(store: Store, digest: str, device: torch.device) -> Part:
         Unavailable: `not_ready`: the bytes are missing, damaged or unreadable.
     """
     try:
-        path = checked_path(store, digest)
-        parts = read_document(path)
-        file = ModuleFile.load(path) if parts is None else _whole(store, parts)
+        file, is_whole = _read(store, digest)
         form = Eager(file.net().to(device))
-        return Part(digest, list(file.manifest.outputs), form, probe_sizes(file), whole=parts is not None)
+        return Part(digest, list(file.manifest.outputs), form, probe_sizes(file), whole=is_whole)
     except (GrafteryError, OSError, RuntimeError) as error:
         raise not_ready(f"the module sha256 {digest[:12]}", error) from error
+
+
+def file_of(store: Store, digest: str) -> ModuleFile:
+    """A module's file, or that of a network with clones as one net.
+
+    Raises:
+        GrafteryError, OSError: the bytes are missing, damaged or unreadable.
+    """
+    return _read(store, digest)[0]
+
+
+def _read(store: Store, digest: str) -> tuple[ModuleFile, bool]:
+    """The file, and whether it is of a network with clones."""
+    path = checked_path(store, digest)
+    parts = read_document(path)
+    return (ModuleFile.load(path), False) if parts is None else (_whole(store, parts), True)
 
 
 def _whole(store: Store, parts: NetworkParts) -> ModuleFile:

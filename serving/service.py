@@ -34,6 +34,7 @@ from serving.joint import FeatureCache, Job, Took
 from serving.lookup import Lookup, clock_of
 from serving.parts import Part
 from serving.pool import Pool
+from serving.sizes import Sizes
 from serving.stats import Collector, Statistics
 from serving.tensors import DTYPES, Array
 from serving.timely import in_time
@@ -54,6 +55,7 @@ class Serving:
         self.loading = Gate(settings.infer_queue, "wait for networks to be loaded")
         self.decoding = Desk(DECODERS, settings.infer_queue, "wait for their images to be decoded")
         self.parsing = Desk(PARSERS, settings.infer_queue, "wait to be read")
+        self.sizes = Sizes(store, settings.limits, settings.infer_queue)
         self.statistics = Statistics()
         self.collector = Collector(
             self.statistics, self.pool.residents, self.batcher, self.cache, lambda: self.deriver.pending
@@ -121,12 +123,13 @@ class Serving:
             gone: returns when nobody waits for the answer any more.
 
         Raises:
-            InferenceRefused: the nets cannot run on these sizes.
+            InferenceRefused: the nets cannot run on these sizes, or would take too much.
             Unavailable: unloaded, not ready, or too much waits already; `deadline_exceeded`.
         """
         self._refuse_unloaded(model.key)
         model = model.asked(question.wanted)
         came = time.perf_counter()
+        await self.sizes.settle(model, question)
         nets = self.pool.take(model.parts, model.key)
         if nets is None:
             async with AsyncExitStack() as stack:
