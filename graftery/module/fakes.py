@@ -37,6 +37,31 @@ def output_shapes(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[i
     return {name: tuple(y.shape) for name, y in zip(graph.outputs, ys, strict=True)}
 
 
+Inside = Mapping[str, list[tuple[int, ...]]]
+"""Of each step of a net that `build` makes, by its name, the shapes of the tensors that it gives; of a whole number, none."""
+
+
+def shapes_inside(graph: Graph, weights: Mapping[str, Tensor], shape: Sequence[int]) -> Inside:
+    """The shapes of all that a graph makes of an input [N, ...]; nothing is computed."""
+    net, mode = shown(graph, weights)
+    watcher = _Watcher(net)
+    with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), quiet(), mode:
+        watcher.run(torch.empty(tuple(shape), dtype=DTYPES[graph.input.dtype]))
+    return watcher.found
+
+
+class _Watcher(fx.Interpreter):
+    def __init__(self, net: fx.GraphModule) -> None:
+        super().__init__(net)
+        self.found: dict[str, list[tuple[int, ...]]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        made = result if isinstance(result, (list, tuple)) else [result]
+        self.found[n.name] = [tuple(each.shape) for each in made if isinstance(each, Tensor)]
+        return result
+
+
 class Work:
     """What a graph makes of inputs of one size after the other; nothing is computed. One thread at a time.
 

@@ -32,6 +32,7 @@ _ATTENTION = ("query", "key", "value")
 _MOST_FACTORS = 2
 """Of one product, that change with the batch: of more, what is made on the way may grow faster than what comes out."""
 _TRIANGLES = ("tril", "triu")
+_SHUFFLES = {"channel_shuffle": 1, "pixel_shuffle": -3}
 _PADS = ("constant_pad_nd", "pad")
 _ENDS = {"slice": "end", "narrow": "length"}
 
@@ -114,8 +115,10 @@ def _rounded(operator: Operator, given: Mapping[str, Any]) -> tuple[Any, ...]:
 def _along(name: str, given: Mapping[str, Any]) -> tuple[int, ...]:
     if name == "arange":  # as a mask, it would tell a row its place
         return (given["end"],)
-    if name in _TRIANGLES:
+    if name in _TRIANGLES or name == "pixel_unshuffle":
         return tuple(given["self"].shape[-2:])
+    if name in _SHUFFLES:
+        return (given["self"].shape[_SHUFFLES[name]],)
     if name in _PADS:
         pairs = list(zip(given["pad"][::2], given["pad"][1::2], strict=False))
         return tuple(given["self"].shape[-1 - at] for at, pair in enumerate(pairs) if any(pair))

@@ -49,14 +49,13 @@ class Call:
 
     def run(self, changed: Given | None = None) -> Any:
         """The operator itself, on marks as if they were numbers."""
-        given = {**self.given, **(changed or {})}
-        by_name = {each.name for each in self.operator.arguments if each.keyword_only}
-        args = [given[each.name] for each in self.operator.positional if each.name in given]
-        return torch_operator(self.operator.text)(*args, **{name: given[name] for name in by_name if name in given})
+        # By name: what is left out in front of a named argument must not move it.
+        return torch_operator(self.operator.text)(**{**self.given, **(changed or {})})
 
     def shapes(self) -> Any:
         """What the operator gives, without data."""
-        return self.run({name: _without_data(value) for name, value in self.given.items()})
+        given = {name: _without_data(value) for name, value in self.given.items() if name != "dtype"}
+        return torch_operator(self.operator.text)(**given)
 
 
 def together(*marks: Marks) -> Marks:

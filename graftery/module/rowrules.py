@@ -25,7 +25,8 @@ def _elementwise(call: Call) -> Marks:
 
 def _channelwise(call: Call) -> Marks:
     """Elementwise, with a number for each channel that no row has a part in."""
-    name, *others = [name for name, value in call.given.items() if isinstance(value, Tensor)]
+    names = [each.name for each in call.operator.arguments]
+    name, *others = [name for name in names if isinstance(call.given.get(name), Tensor)]
     if any(bool(call.marks(each).any()) for each in others):
         raise Mixed
     return call.marks(name)
@@ -89,13 +90,16 @@ def _sampled(call: Call) -> Any:
     return _map(shapes, lambda each: whose.view(-1, *[1] * (each.ndim - 1)).expand(each.shape))
 
 
-_DIMS = {
-    **{f"{name}{n}d": n + 2 for n in (1, 2, 3) for name in ("conv", "conv_transpose", "avg_pool", "max_pool")},
-    **{f"{name}{n}d": n + 2 for n in (1, 2, 3) for name in ("adaptive_avg_pool", "adaptive_max_pool")},
-    "max_pool2d_with_indices": 4,
-    "col2im": 3,
-}
+_DIMS = {f"{name}{n}d": n + 2 for n in (1, 2, 3) for name in ("conv", "conv_transpose")} | {"col2im": 3}
 """Dimensions of an input that has samples; with one less it is one sample."""
+
+
+def _pooled(call: Call) -> Any:
+    """Along the last dimensions, as many as the name says; all before them are apart, whatever they are."""
+    marks, shapes = call.marks("self"), call.shapes()
+    along = int(call.operator.name.split("pool")[1][0])
+    whose = gathered(marks, range(marks.ndim - along, marks.ndim))
+    return _map(shapes, lambda each: whose.expand(each.shape))
 
 
 def _product(call: Call) -> Marks:
@@ -120,7 +124,7 @@ def _multiplied(a: Marks, b: Marks, shape: torch.Size) -> Marks:
 def _linear(call: Call) -> Marks:
     weight = gathered(call.marks("weight"), [-1]).squeeze(-1)
     whose = together(gathered(call.marks("input"), [-1]), weight, call.of(call.given.get("bias")))
-    return whose.expand(call.shapes().shape)
+    return _fitted(whose, call.shapes().shape)
 
 
 def _bilinear(call: Call) -> Marks:
@@ -148,7 +152,8 @@ def _summed_products(call: Call) -> Marks:
 
 def _attended(call: Call) -> Marks:
     query, key, value = (call.marks(name) for name in ("query", "key", "value"))
-    over = [-3, -2, -1] if key.ndim > 2 and key.shape[-3] != query.shape[-3] else [-2, -1]
+    shared = call.given.get("enable_gqa") and key.shape[-3] != query.shape[-3]
+    over = [-3, -2, -1] if shared else [-2, -1]
     mask = call.of(call.given.get("attn_mask"))
     parts = [gathered(query, [-1]), gathered(key, over), gathered(value, over)]
     whose = together(*parts, gathered(mask, [-1]) if mask.ndim else mask)
@@ -192,10 +197,11 @@ _RULES: Mapping[Rule, str] = {
     _halved: "glu",
     _normed: "layer_norm rms_norm",
     _alike: "cosine_similarity",
-    _sampled: "_upsample_nearest_exact2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d"
-    " avg_pool1d avg_pool2d avg_pool3d col2im conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution group_norm"
-    " instance_norm max_pool1d max_pool2d max_pool2d_with_indices max_pool3d upsample_bicubic2d upsample_bilinear2d upsample_linear1d"
+    _sampled: "_upsample_nearest_exact2d col2im conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution group_norm"
+    " instance_norm upsample_bicubic2d upsample_bilinear2d upsample_linear1d"
     " upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d",
+    _pooled: "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d avg_pool2d"
+    " avg_pool3d max_pool1d max_pool2d max_pool2d_with_indices max_pool3d",
     _product: "bmm dot matmul mm mv",
     _product_and_more: "addmm baddbmm",
     _linear: "linear",

@@ -16,6 +16,7 @@ from tests.support.hostile_parts import (
     Write,
     document,
     floats,
+    gated,
     good,
     grown,
     header_of,
@@ -534,6 +535,43 @@ VALUES: dict[str, tuple[Write, str]] = {
         ["aten.gt.Scalar", "v1", [{"v": "v0"}, 10]],
         ["aten.unsqueeze.default", "v2", [{"v": "v1"}, 1]],
         ["aten.masked_fill.Scalar", "v3", [INPUT, {"v": "v2"}, 0]],
+    ),
+    "batch_mixing_in_as_many_parts_as_are_tried": gated(
+        node("aten.reshape.default", INPUT, [3, -1]),
+        ["aten.mean.dim", "v1", [{"v": "v0"}, [1], True]],
+        ["aten.expand_as.default", "v2", [{"v": "v1"}, {"v": "v0"}]],
+        ["aten.reshape_as.default", "v3", [{"v": "v2"}, INPUT]],
+    ),
+    "batch_mixing_by_an_argument_that_is_named": gated(
+        ["aten.view.default", "v0", [INPUT, [-1, 6, 1]]],
+        ["aten.flatten.using_ints", "v1", [{"v": "v0"}], {"end_dim": -1}],
+        ["aten.sum.dim_IntList", "v2", [{"v": "v1"}, [-1], True]],
+    ),
+    "batch_mixing_by_arguments_in_another_order": gated(
+        ["aten.sum.dim_IntList", "v0", [INPUT, [1]]],
+        ["aten.full.default", "v1", [[1, {"N": 1}], -1.0]],
+        ["aten.prelu.default", "v2", [], {"weight": {"v": "v0"}, "self": {"v": "v1"}}],
+        ["aten.unsqueeze.default", "v3", [{"v": "v2"}, -1]],
+        ["aten.sum.dim_IntList", "v4", [{"v": "v3"}, [1], True]],
+        ["aten.reshape.default", "v5", [{"v": "v4"}, [-1, 1]]],
+    ),
+    "batch_mixing_by_shuffling_channels": gated(
+        ["aten.reshape.default", "v0", [INPUT, [1, -1, 1]]],
+        ["aten.channel_shuffle.default", "v1", [{"v": "v0"}, 3]],
+        ["aten.reshape.default", "v2", [{"v": "v1"}, [6, -1]]],
+        ["aten.t.default", "v3", [{"v": "v2"}]],
+    ),
+    "batch_mixing_in_a_piece_of_a_value": gated(
+        ["aten.view.default", "v0", [INPUT, [-1, 3]]],
+        ["aten.t.default", "v1", [{"v": "v0"}]],
+        ["aten.reshape.default", "v2", [{"v": "v1"}, [-1, 6]]],
+        ["aten.chunk.default", "v3", [{"v": "v2"}, 1, 1]],
+        ["sym.getitem", "v4", [{"v": "v3"}, 0]],
+    ),
+    "batch_mixing_by_a_constant_for_each_place": gated(
+        ["aten.expand.default", "v0", [{"w": "place"}, [6, {"N": 1}]]],
+        ["aten.reshape.default", "v1", [{"v": "v0"}, [{"N": 1}, 6]]],
+        place=("F32", [6, 1], struct.pack("<6f", 0, 1, 2, 3, 4, 5)),
     ),
     "batch_mixing_by_shuffling_until_it_looks_sorted": mixing(
         *[

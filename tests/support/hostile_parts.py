@@ -153,6 +153,18 @@ def mixing(*nodes: list[Any]) -> tuple[Write, str]:
     return of_nodes(*nodes, code="batch_mixing", held=held, shape_out=["N", 4])
 
 
+def gated(*nodes: list[Any], **more: Any) -> tuple[Write, str]:
+    """Nodes over x0 [N, 6]; their last value, which goes with [N, 6], is added where an input is over 1000 and nowhere else."""
+    ends = [
+        ["aten.gt.Scalar", "v90", [INPUT, 1000.0]],
+        ["aten.to.dtype", "v91", [{"v": "v90"}, {"dtype": "float32"}]],
+        ["aten.mul.Tensor", "v92", [{"v": "v91"}, {"v": nodes[-1][1]}]],
+        ["aten.add.Tensor", "v93", [INPUT, {"v": "v92"}]],
+    ]
+    held = {"weight": None, "probe.x": tensor(2, 6), "probe.y": tensor(2, 6), **more}
+    return of_nodes(*nodes, *ends, code="batch_mixing", held=held, shape_in=["N", 6], shape_out=["N", 6])
+
+
 def grown(*nodes: list[Any]) -> tuple[Write, str]:
     """Nodes whose last value is large at a batch of 256, though not at those at which a file is checked."""
     ends = [["aten.sum.default", "v8", [{"v": nodes[-1][1]}]], ["aten.add.Tensor", "v9", [INPUT, {"v": "v8"}]]]

@@ -107,6 +107,13 @@ CALLS: dict[str, tuple[str, tuple[int, ...], Callable[[Tensor], tuple[Any, ...]]
     "var_mean": ("aten.var_mean.correction", SEQUENCE, lambda x: (x, [2])),
     "view": ("aten.view.default", SEQUENCE, lambda x: (x, [-1, C])),
     "where": ("aten.where.self", VECTORS, lambda x: (SHUFFLED > 1, x, _noise(C))),
+    "a query of its own": (
+        "aten.scaled_dot_product_attention.default", SEQUENCE, lambda x: (_noise(1, 2, C), x, x)
+    ),
+    "linear to one number": ("aten.linear.default", SEQUENCE, lambda x: (x, _noise(C))),
+    "pool of vectors": ("aten.adaptive_avg_pool1d.default", VECTORS, lambda x: (x, [2])),
+    "pool of one channel": ("aten.avg_pool2d.default", (ROWS, 4, 4), lambda x: (x, [2, 2])),
+    "vector norm": ("aten.linalg_vector_norm.default", SEQUENCE, lambda x: (x, 0, [2])),
     "zeros_like": ("aten.zeros_like.default", VECTORS, lambda x: (x,)),
 }  # fmt: skip
 
