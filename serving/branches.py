@@ -110,6 +110,10 @@ class Model:
         cell, _, _ = output.rpartition(SEPARATOR)
         return None if self.unready is None else self.unready.get(output) or self.unready.get(cell)
 
+    def answering(self, wanted: Collection[str]) -> list[Branch]:
+        """The branches of which one of these outputs is."""
+        return [branch for branch in self.branches if not branch.names.isdisjoint(wanted)]
+
     def first(self, branch: Branch) -> str:
         """The digest of the category module whose features a branch takes."""
         return self.category if branch.cell is None else branch.cell.first

@@ -11,7 +11,7 @@ from serving.gate import Gate
 
 T = TypeVar("T")
 PARSERS = 2
-"""Large or packed bodies that are read at once in a process: each may take 0.8 GB while it is (`serving.bounds`)."""
+"""Large or packed bodies that are read at once in a process: each may take much memory while it is (`serving.bounds`)."""
 
 
 class Desk:

@@ -39,7 +39,7 @@ class Job:
     @property
     def branches(self) -> list[Branch]:
         """Those of which an output is wanted."""
-        return [branch for branch in self.model.branches if not branch.names.isdisjoint(self.question.wanted)]
+        return self.model.answering(self.question.wanted)
 
     @property
     def shares(self) -> frozenset[str]:

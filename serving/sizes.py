@@ -64,9 +64,9 @@ class Sizes:
         """What is to be looked at before these outputs are made of an input of these sizes; nothing where the model has one size."""
         if -1 not in model.input.shape[1:]:
             return []
-        asked = [branch for branch in model.branches if not branch.names.isdisjoint(wanted)]
         chains = [
-            (branch.task,) if branch.whole else (model.first(branch), branch.adapter, branch.task) for branch in asked
+            (branch.task,) if branch.whole else (model.first(branch), branch.adapter, branch.task)
+            for branch in model.answering(wanted)
         ]
         return [Way(tuple(digest for digest in chain if digest), sizes) for chain in dict.fromkeys(chains)]
 

@@ -65,19 +65,23 @@ def in_chunks(net: Classifier, x: Tensor) -> Tensor:
 
 
 def _fine_tuned(problem: Problem, setup: Setup) -> Made:
-    return _all_parameters(problem, setup, lambda _net: lambda _rows, logits: logits.new_zeros(()))
+    return _all_parameters(problem, setup, lambda _net, _views: lambda _rows, logits: logits.new_zeros(()))
 
 
 def _without_forgetting(problem: Problem, setup: Setup) -> Made:
     """LwF: the old logits, softened, are held to the target's own."""
-    known, views = len(problem.target.known), _views(problem)[0].x
-    said = (in_chunks(problem.target.net, views) / TEMPERATURE).log_softmax(1)
+    known = len(problem.target.known)
 
-    def hold(rows: Tensor, logits: Tensor) -> Tensor:
-        now = (logits[:, :known] / TEMPERATURE).log_softmax(1)
-        return TEMPERATURE**2 * F.kl_div(now, said[rows], reduction="batchmean", log_target=True)
+    def holding(_net: Net, views: Tensor) -> Hold:
+        said = (in_chunks(problem.target.net, views) / TEMPERATURE).log_softmax(1)
 
-    return _all_parameters(problem, setup, lambda _net: hold)
+        def hold(rows: Tensor, logits: Tensor) -> Tensor:
+            now = (logits[:, :known] / TEMPERATURE).log_softmax(1)
+            return TEMPERATURE**2 * F.kl_div(now, said[rows], reduction="batchmean", log_target=True)
+
+        return hold
+
+    return _all_parameters(problem, setup, holding)
 
 
 def _consolidated(problem: Problem, setup: Setup) -> Made:
@@ -86,7 +90,7 @@ def _consolidated(problem: Problem, setup: Setup) -> Made:
     fisher = fisher_of(old, problem.local.x[_labels(problem) < len(problem.target.known)])
     was = {name: value.detach().clone() for name, value in old.named_parameters()}
 
-    def holding(net: Net) -> Hold:
+    def holding(net: Net, _views: Tensor) -> Hold:
         def hold(_rows: Tensor, _logits: Tensor) -> Tensor:
             moved = [
                 (fisher[name] * (value[: len(was[name])] - was[name]) ** 2).sum()
@@ -112,13 +116,13 @@ def fisher_of(net: Net, x: Tensor) -> dict[str, Tensor]:
     return total
 
 
-def _all_parameters(problem: Problem, setup: Setup, holding: Callable[[Net], Hold]) -> Made:
+def _all_parameters(problem: Problem, setup: Setup, holding: Callable[[Net, Tensor], Hold]) -> Made:
     """Fine-tune all of the target, its batch norms on the batches' statistics, with fresh rows for the wanted classes."""
     net = widened(problem.target.net, len(problem.wanted), problem.seed).train()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     local, draw = _views(problem)
     x = local.x.to(memory_format=torch.channels_last)
-    hold, strength = holding(net), setup.choice["strength"]
+    hold, strength = holding(net, local.x), setup.choice["strength"]
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("tune", step)

@@ -70,6 +70,12 @@ class Graph:
     def operators(self) -> tuple[str, ...]:
         return tuple(sorted({node.op for node in self.nodes}))
 
+    def place_of(self, node: Node) -> str:
+        """A step as an error names it: its id, the layer that it ends, if it does, and its operator."""
+        layers = {ref: path for path, ref in self.names.items()}
+        layer = f" ({layers[node.id]})" if node.id in layers else ""
+        return f"node {node.id}{layer} {node.op}"
+
     def digest(self) -> str:
         """sha256 of what the graph computes: neither ids nor layer paths count."""
         document = renumbered(self).document()

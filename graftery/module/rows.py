@@ -1,7 +1,7 @@
 """Every number inside a net is of one row of the batch, or of none: no row can learn of another.
 
-A net is run on marks that say whose a number is (`graftery.module.marks`, and a rule for each operator in `graftery.module.rowrules`), so it is shown for all inputs and weights. For all
-batches it holds because marks have to lie as rows do, again and again in their order, in every value: what an operator does to
+A net is run on marks that say whose a number is (`graftery.module.marks`, and a rule for each operator in
+`graftery.module.rowrules`), so it is shown for all inputs and weights. For all batches it holds because marks have to lie as rows do, again and again in their order, in every value: what an operator does to
 values that lie so at three rows, it does at any number, as far as nothing works along the batch (`graftery.module.growth`).
 """
 
@@ -56,8 +56,7 @@ class _Rows(fx.Interpreter):
         super().__init__(build(graph, weights))
         self._shapes, self._others = shapes, others
         self._steps = {f"v{index}": node for index, node in enumerate(graph.nodes)}
-        self._layers = {ref: path for path, ref in graph.names.items()}
-        self._ends = set(graph.outputs.values())
+        self._graph, self._ends = graph, set(graph.outputs.values())
 
     def run_node(self, n: fx.Node) -> Any:
         args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -73,10 +72,9 @@ class _Rows(fx.Interpreter):
                 return self._same_for_all(n, super().run_node(n))
             return self._marked(n, list(args), dict(kwargs))
         except Mixed:
-            step = self._steps[n.name]
-            layer = f" ({self._layers[step.id]})" if step.id in self._layers else ""
+            place = self._graph.place_of(self._steps[n.name])
             raise ModuleFileError(
-                f"node {step.id}{layer} {step.op}: a row would depend on another row of the batch, or on its place in it",
+                f"{place}: a row would depend on another row of the batch, or on its place in it",
                 code="batch_mixing",
             ) from None
 

@@ -117,7 +117,6 @@ class _Runner(fx.Interpreter):
         net, self._mode = shown(graph, weights)
         super().__init__(net)
         self._steps = {f"v{index}": node for index, node in enumerate(graph.nodes)}
-        self._layers = {ref: path for path, ref in graph.names.items()}
         self._graph, self._limits, self._elements, self._largest = graph, limits, 0, 0
         self._looked_up: dict[str, list[int]] = {}
         self._measures: dict[str, list[Measure]] = {}
@@ -161,9 +160,7 @@ class _Runner(fx.Interpreter):
         return result
 
     def _place(self, name: str) -> str:
-        node = self._steps[name]
-        layer = f" ({self._layers[node.id]})" if node.id in self._layers else ""
-        return f"node {node.id}{layer} {node.op}"
+        return self._graph.place_of(self._steps[name])
 
     def check_growth(self) -> None:
         """Compare the runs at `BATCHES`, which were the first.

@@ -128,19 +128,20 @@ def test_a_database_that_is_away_until_the_end_fails_no_job(
     assert (job.state, job.error) == (state, None)
 
 
+def _away(*_: object) -> None:
+    raise Unavailable("no answer")
+
+
 @SQLITE
 def test_a_store_that_is_away_for_long_costs_time_not_the_job(
     bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = place.submit(steps=4, checkpoint_every=2)
 
-    def away(*_: object) -> None:
-        raise Unavailable("no answer")
-
     monkeypatch.setattr(prepare, "PATIENCE_S", 0.2)
     monkeypatch.setattr(parent, "REST_S", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(outcome, "publish", away)
+        patch.setattr(outcome, "publish", _away)
         for _ in range(bench.settings.max_crashes + 1):
             assert run_next(bench)
     with place.database.read() as session:
@@ -158,12 +159,9 @@ def test_a_worker_rests_where_its_modules_cannot_be_read(
 ) -> None:
     job_id = place.submit()
 
-    def away(*_: object) -> None:
-        raise Unavailable("no answer")
-
     monkeypatch.setattr(prepare, "PATIENCE_S", 0.0)
     monkeypatch.setattr(parent, "REST_S", 0.5)
-    monkeypatch.setattr(parent, "prepare", away)
+    monkeypatch.setattr(parent, "prepare", _away)
     began = time.monotonic()
     run_next(bench)
     assert place.job(job_id).state == "queued"
