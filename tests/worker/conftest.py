@@ -14,8 +14,11 @@ BUSY_CHILD = (sys.executable, "-m", "tests.support.busy_child")
 
 @pytest.fixture
 def place(settings: Settings) -> Iterator[Workplace]:
-    """A registry with a category and a task module, and settings for people in a hurry."""
-    hurried = {"heartbeat_s": 0.1, "lease_s": 2.0, "poll_s": 0.1, "checkpoint_s": 0.1, "log_level": "debug"}
+    """A registry with a category and a task module, and settings for people in a hurry.
+
+    The lease outlasts any pause of a busy machine: what a lost one does is for tests that shorten it.
+    """
+    hurried = {"heartbeat_s": 0.1, "lease_s": 60.0, "poll_s": 0.1, "checkpoint_s": 0.1, "log_level": "debug"}
     made = Workplace.of(settings.model_copy(update=hurried))
     yield made
     made.database.dispose()

@@ -133,6 +133,7 @@ def test_a_worker_that_stops_gives_the_job_back(bench: Bench, place: Workplace) 
 def test_a_silent_database_costs_the_lease_not_the_worker(
     bench: Bench, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench.settings = bench.settings.model_copy(update={"lease_s": 2.0})
     job_id = place.submit(steps=10_000, step_s=0.01)
     worker = meanwhile(lambda: run_next(bench))
     assert place.comes_to(job_id, "running") and eventually(lambda: bench.child is not None)

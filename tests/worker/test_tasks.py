@@ -23,6 +23,7 @@ from tests.support.workplace import SQLITE, Workplace
 
 pytestmark = SQLITE
 LONG: dict[str, Any] = {"steps": 400, "step_s": 0.01, "checkpoint_every": 20}
+SHORT_LEASE_S = 2.0
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def test_what_a_host_has_left_is_swept_as_a_worker_starts(place: Workplace) -> N
 
 def test_kill_9_of_the_worker_leaves_no_orphan_and_loses_no_job(place: Workplace) -> None:
     job_id = place.submit(**LONG)
-    with worker(place) as first:
+    with worker(place, lease_s=SHORT_LEASE_S) as first:
         assert place.reaches_step(job_id, 40)
         everyone = family(first.pid)
         assert len(everyone) == 2
@@ -127,7 +128,7 @@ def test_a_tied_worker_ends_with_its_stdin(place: Workplace) -> None:
 @pytest.mark.slow
 def test_a_worker_that_slept_through_its_lease_writes_nothing(place: Workplace) -> None:
     job_id = place.submit(**LONG)
-    with worker(place) as sleeper:
+    with worker(place, lease_s=SHORT_LEASE_S) as sleeper:
         assert place.reaches_step(job_id, 20)
         os.kill(sleeper.pid, signal.SIGSTOP)
         with worker(place) as other:
