@@ -77,24 +77,34 @@ def _unary(
     async def answer(requests: AsyncIterator[Message], context: calls.Context) -> Message:
         try:
             await admit(guard, name, context)
-            return await call(serving, await _only(requests, name), context)
+            return await call(serving, await _only(_readable(requests, name), name), context)
         except Exception as error:
             return await status.abort(context, error, name)
 
     return answer
 
 
+async def _readable(requests: AsyncIterator[Message], name: str) -> AsyncIterator[Message]:
+    """The same requests.
+
+    Raises:
+        InferenceRefused: one is none of ours.
+    """
+    try:
+        async for request in requests:
+            yield request
+    except DecodeError as error:
+        raise InferenceRefused(f"{name}: the request cannot be read: {error}") from None
+
+
 async def _only(requests: AsyncIterator[Message], name: str) -> Message:
     """The message of a call that has one.
 
     Raises:
-        InferenceRefused: there is none, or it is none of ours.
+        InferenceRefused: there is none, or it cannot be read.
     """
-    try:
-        async for request in requests:
-            return request
-    except DecodeError as error:
-        raise InferenceRefused(f"{name}: the request cannot be read: {error}") from None
+    async for request in requests:
+        return request
     raise InferenceRefused(f"{name}: the call has no request")
 
 
@@ -103,8 +113,9 @@ def _streamed(
 ) -> Callable[[AsyncIterator[Message], calls.Context], AsyncIterator[Message]]:
     # grpc.aio tells by the function itself, not by what it gives, that it is asynchronous.
     async def answer(requests: AsyncIterator[Message], context: calls.Context) -> AsyncIterator[Message]:
+        let_in = admitted(guard, name, _readable(requests, name), context)
         try:
-            async for reply in calls.model_stream_infer(serving, admitted(guard, name, requests, context), context):
+            async for reply in calls.model_stream_infer(serving, let_in, context):
                 yield reply
         except GrafteryError as error:
             await status.abort(context, error, name)

@@ -295,6 +295,17 @@ def test_a_call_without_a_message_of_ours_is_refused(channel: grpc.Channel, sent
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_a_stream_ends_at_a_message_that_is_not_ours(channel: grpc.Channel) -> None:
+    """With what was answered before it, and the status of what cannot be read."""
+    good = typed(images(1)).SerializeToString()
+    replies = channel.stream_stream(f"/{messages.SERVICE}/ModelStreamInfer")(iter([good, b"\xff\xff"]), timeout=60)
+    answer = messages.message("ModelStreamInferResponse").FromString(next(replies))
+    assert answer.infer_response.model_name == NETWORK and not answer.error_message
+    with pytest.raises(grpc.RpcError, match="ModelStreamInfer: the request cannot be read") as caught:
+        next(replies)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_port_that_is_taken_is_named(world: World, grpc_address: str) -> None:
     taken = int(grpc_address.split(":")[1])
     with (
