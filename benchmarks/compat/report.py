@@ -21,6 +21,8 @@ from benchmarks.compat.protocol import (
     RESTATED,
     SEEDS,
     SETTINGS,
+    Goal,
+    Means,
     Setting,
 )
 from benchmarks.verdicts import Verdict, bullet
@@ -88,12 +90,21 @@ def _verdicts(found: Found) -> list[str]:
 
 
 def _asked() -> list[str]:
-    return [what for what, _ in GOALS] + [OWN_BAR.format(limit) for limit in OWN_LIMITS]
+    return [goal.what for goal in GOALS] + [OWN_BAR.format(limit) for limit in OWN_LIMITS]
 
 
 def _recombined_bars(ours: Found) -> list[Verdict]:
-    means = {m.name: statistics.mean(c["recombined"] for c in _of(ours, m.name)) for m in METHODS}
-    return [Verdict(holds(means), what) for what, holds in GOALS]
+    means, seeds = _means(ours), [_means([c for c in ours if c["seed"] == seed]) for seed in SEEDS]
+    return [Verdict(goal.holds(goal.figure(means)), _told(goal, means, seeds)) for goal in GOALS]
+
+
+def _means(ours: Found) -> dict[str, float]:
+    return {m.name: statistics.mean(c["recombined"] for c in _of(ours, m.name)) for m in METHODS}
+
+
+def _told(goal: Goal, means: Means, seeds: Sequence[Means]) -> str:
+    single = [goal.figure(each) for each in seeds]
+    return f"{goal.what} ({goal.figure(means):.1f}; of single seeds {min(single):.1f} to {max(single):.1f})"
 
 
 def _own_bars(ours: Found) -> list[Verdict]:

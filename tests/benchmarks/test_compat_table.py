@@ -123,8 +123,9 @@ def test_the_page_of_a_study(tmp_path: Path) -> None:
 def test_the_page_says_what_was_asked_and_what_is_missing(tmp_path: Path) -> None:
     kept = _filled(tmp_path / "compat.json")
     text = page(list(kept), kept.facts, [], missing=7)
-    assert "- yes: none is under 10 normalised" in text
-    assert "- **no**: the best is 90 or more" in text
+    assert "- yes: none is under 10 normalised (1.0; of single seeds 0.0 to 2.0)" in text
+    assert "- yes: IIW is more than 20 above none (24.0; of single seeds 24.0 to 24.0)" in text
+    assert "- **no**: the best is 90 or more, without re-estimation (85.0; of single seeds 84.0 to 86.0)" in text
     assert "**no**: own accuracy is within 3.0 points" in text
     assert "| IIW | **25.0 ± 1.0** | (26.0 ± 1.0) | 59.0 ± 0.0 | -1.0 | 3 |" in text
     assert "7 cells" in text
