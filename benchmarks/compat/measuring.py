@@ -50,12 +50,7 @@ class Bench:
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """The cell's matrices and own accuracies."""
-        tasks = self.tasks(cell.setting, cell.depth, cell.seed)
-        nets = self._trained(cell, tasks)
-        layer = DEPTHS[cell.depth]
-        parts = {name: cut(net, layer) for name, net in nets.items()}
-        extractors = {name: extractor for name, (extractor, _) in parts.items()}
-        heads = {name: made[name] for name, (_, made) in parts.items()}
+        tasks, extractors, heads = self.parts(cell)
         tests = {task.name: task.test for task in tasks if task.test is not None}
         plain = recombine(extractors, heads, tests, force=True)
         images = {task.name: restated_on(task.train.x, cell.seed) for task in tasks}
@@ -68,6 +63,14 @@ class Bench:
             "images": len(tasks[0].train),
             "threads": torch.get_num_threads(),
         }
+
+    def parts(self, cell: Cell) -> tuple[list[Task], dict[str, ModuleFile], dict[str, ModuleFile]]:
+        """The cell's tasks, and their networks as extractors and heads."""
+        tasks = self.tasks(cell.setting, cell.depth, cell.seed)
+        layer = DEPTHS[cell.depth]
+        parts = {name: cut(net, layer) for name, net in self._trained(cell, tasks).items()}
+        extractors = {name: extractor for name, (extractor, _) in parts.items()}
+        return tasks, extractors, {name: made[name] for name, (_, made) in parts.items()}
 
     def tasks(self, setting: Setting, depth: str, seed: int) -> list[Task]:
         """Classes are dealt by the seed; of a class that several tasks have, each task has other images."""

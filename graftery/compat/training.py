@@ -174,7 +174,7 @@ class _Run:
             self.terms,
             pace,
             loop,
-            optimiser=_sgd(parameters, self.recipe),
+            optimiser=sgd(parameters, self.recipe),
             buffers=_named(self.learned, nn.Module.named_buffers),
         )
         for net in self.learned.values():
@@ -190,7 +190,7 @@ class _Run:
 
     def _terms_of(self, task: Task, net: Split, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
-        images, labels = _drawn(task, recipe, step)
+        images, labels = drawn(task, recipe, step)
         images = placed(images, self.device, self.layout)
         labels = None if labels is None else labels.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
@@ -268,8 +268,8 @@ class _Output(nn.Module):
         return output
 
 
-def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor | None]:
-    """The step's images, augmented, and labels, if there are any. Each pass over the task is in an order of its own."""
+def drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor | None]:
+    """The step's images [batch, ...], augmented, and labels int64 [batch], if there are any. Each pass over the task is in an order of its own."""
     count = len(task.train)
     size = min(recipe.batch, count)
     per_pass = count // size
@@ -280,8 +280,8 @@ def _drawn(task: Task, recipe: CompatRecipe, step: int) -> tuple[Tensor, Tensor 
     return images, None if task.train.y is None else task.train.y[rows].long()
 
 
-def _sgd(parameters: Mapping[str, Tensor], recipe: CompatRecipe) -> torch.optim.SGD:
-    """Weight decay on weights only."""
+def sgd(parameters: Mapping[str, Tensor], recipe: CompatRecipe) -> torch.optim.SGD:
+    """The recipe's optimiser; weight decay on weights only."""
     weights, others = ([p for p in parameters.values() if (p.ndim > 1) is many] for many in (True, False))
     groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": recipe.weight_decay}]
     groups += [{"params": others, "weight_decay": 0.0}] if others else []

@@ -114,9 +114,13 @@ def test_a_study_is_judged_on_validation_images_and_trains_nets_of_its_own(bench
 def test_the_page_of_a_study(tmp_path: Path) -> None:
     kept = Cells(tmp_path / "a.json", study.COMMAND, RECIPE)
     for trial in study.trials((100,)):
-        kept.put(trial.key, {**trial.where, "recombined": 50.0, "restated": 60.0, "own": 0.7})
+        common = {"common_own": 0.8, "common_joined": 0.6, "anew": 90.0}
+        others = {} if trial.variant.setting.own == 0 else {"others_own": 0.75, "others_joined": 0.3}
+        kept.put(trial.key, {**trial.where, "recombined": 50.0, "restated": 60.0, "own": 0.7, **common, **others})
     text = study.page(list(kept), kept.facts, 6)
-    assert "| all ten classes common | **50.0** | (60.0) | 70.0 | 1 |" in text
+    assert "| all ten classes common | 50.0 | 60.0 | 70.0 | 1 |" in text
+    assert "| all ten classes common | 80.0 | 60.0 | - | - | 90.0 | 1 |" in text
+    assert "| as in the table | 80.0 | 60.0 | 75.0 | 30.0 | 90.0 | 1 |" in text
     assert "6 cells of the protocol are not measured yet" in text
 
 
