@@ -16,6 +16,11 @@ from graftery.spec.manifest import Semantics
 from graftery.spec.recipes import GUIDE_DIRECTIONS, GUIDE_DIRECTIONS_WEIGHT, GUIDE_FLOOR
 from graftery.transplant.moments import as_channels
 
+FAINTEST = 1e-3
+"""Of the largest deviation: directions along which the owner's features vary less are left out. Of n images one is an accident of
+rounding, where no more than `GUIDE_DIRECTIONS` were sketched; to be measured in its deviation would be all that the images learn.
+"""
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -51,14 +56,16 @@ class Guidance:
         channel = variance.mean(over, keepdim=True) if over else variance
         floor = (GUIDE_FLOOR * channel).expand_as(variance) + 1e-6
         scaled_kF = scaled[:GUIDE_DIRECTIONS].flatten(1)
-        deviation_k = scaled_kF.norm(dim=1).clamp_min(1e-6)
+        deviation_k = scaled_kF.norm(dim=1)
+        varies_k = deviation_k > FAINTEST * deviation_k.max().clamp_min(1e-6)
+        scaled_kF, deviation_k = scaled_kF[varies_k], deviation_k[varies_k]
         parts = mean.flatten(), variance.flatten(), floor.flatten(), scaled_kF / deviation_k[:, None], deviation_k
         return cls(*(part.to(features) for part in parts))
 
     def mismatch(self, features: Tensor) -> Tensor:
         """How far mean and variance of a batch are from the sketch's, by element and along the principal directions.
 
-        Math: mean over elements of (m - m_0)^2 / v_0 + (log v / v_0)^2, + 0.3 times the same over directions.
+        Math: mean over elements of (m - m_0)^2 / v_0 + (log v / v_0)^2, + 0.3 times the same over directions, if there are any.
 
         Args:
             features: [N, ...], N at least 2.
@@ -71,6 +78,8 @@ class Guidance:
         wanted_F = self.variance + self.floor
         variance_F, mean_F = torch.var_mean(flat_NF, 0, correction=0)
         of_elements = (mean_F - self.mean).square() / wanted_F + ((variance_F + self.floor) / wanted_F).log().square()
+        if not along_Nk.shape[1]:
+            return of_elements.mean()
         variance_k, mean_k = torch.var_mean(along_Nk, 0, correction=0)
         of_directions = mean_k.square() + ((variance_k + GUIDE_FLOOR) / (1 + GUIDE_FLOOR)).log().square()
         return of_elements.mean() + GUIDE_DIRECTIONS_WEIGHT * of_directions.mean()

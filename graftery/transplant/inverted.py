@@ -29,7 +29,7 @@ _LATER = frozenset(
     ["rounds", "round_images", "round_steps", "round_learning_rate", "rival_steps", "rival_layers", "rivalry_weight"]
 )
 """Of an inversion's recipe: what is about the rounds after its first images."""
-_FORMAT = 1
+_FORMAT = 2
 """One more where the same recipe makes other images than before: other noise, other losses, other constants."""
 _IMAGES, _DIGEST = "images", "sha256"
 

@@ -55,6 +55,25 @@ def test_every_rank_of_feature_has_a_gradient(shape: tuple[int, ...]) -> None:
     assert bool(torch.isfinite(other.grad).all())
 
 
+@pytest.mark.parametrize("count", [2, 20])
+def test_a_sketch_of_few_images_guides_by_the_directions_that_they_vary_along(count: int) -> None:
+    """Of n images the last direction of n is an accident of rounding."""
+    x = _laid_out(count)
+    guidance = _guidance(x)
+    assert len(guidance.deviations) == count - 1
+    assert float(guidance.mismatch(x)) < 0.5
+    assert float(guidance.mismatch(x + 1e-6 * torch.randn(x.shape))) == pytest.approx(
+        float(guidance.mismatch(x)), abs=1e-3
+    )
+
+
+def test_features_that_never_vary_have_a_mean_alone() -> None:
+    x = torch.ones(20, 2, 4, 4)
+    guidance = _guidance(x)
+    assert len(guidance.deviations) == 0 and float(guidance.mismatch(x)) == 0
+    assert 0 < float(guidance.mismatch(x + 1e-3)) < float("inf")
+
+
 def test_a_sketch_of_another_size_guides_nothing() -> None:
     assert Guidance.of(sketch_of(_laid_out(20)), torch.zeros(2, 2, 8, 8)) is None
 
