@@ -1,6 +1,7 @@
 """What moves recombination: IIW+DCC under other recipes, and with other classes; and where the rest is lost.
 
-On validation images, and on seeds that are not reported. Fixed before it was run, as the protocol is. The table's recipe is the first line; nothing of the table follows from the others.
+On validation images, and on seeds that are not reported. The variants were fixed before any was run, as the protocol is; where the rest is lost
+was added when the first of them were known. The table's recipe is the first line; nothing of the table follows from the others.
 """
 
 from __future__ import annotations
