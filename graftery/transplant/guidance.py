@@ -13,13 +13,8 @@ import torch
 from torch import Tensor
 
 from graftery.spec.manifest import Semantics
-from graftery.spec.recipes import GUIDE_DIRECTIONS, GUIDE_DIRECTIONS_WEIGHT, GUIDE_FLOOR
+from graftery.spec.recipes import GUIDE_DIRECTIONS, GUIDE_DIRECTIONS_WEIGHT, GUIDE_FAINTEST, GUIDE_FLOOR
 from graftery.transplant.moments import as_channels
-
-FAINTEST = 1e-3
-"""Of the largest deviation: directions along which the owner's features vary less are left out. Of n images one is an accident of
-rounding, where no more than `GUIDE_DIRECTIONS` were sketched; to be measured in its deviation would be all that the images learn.
-"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Guidance:
         floor = (GUIDE_FLOOR * channel).expand_as(variance) + 1e-6
         scaled_kF = scaled[:GUIDE_DIRECTIONS].flatten(1)
         deviation_k = scaled_kF.norm(dim=1)
-        varies_k = deviation_k > FAINTEST * deviation_k.max().clamp_min(1e-6)
+        varies_k = deviation_k > GUIDE_FAINTEST * deviation_k.max().clamp_min(1e-6)
         scaled_kF, deviation_k = scaled_kF[varies_k], deviation_k[varies_k]
         parts = mean.flatten(), variance.flatten(), floor.flatten(), scaled_kF / deviation_k[:, None], deviation_k
         return cls(*(part.to(features) for part in parts))

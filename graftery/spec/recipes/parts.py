@@ -57,6 +57,10 @@ GUIDE_DIRECTIONS = 32
 """Principal directions of a sketch that guide an inversion: a few hundred images say little of the later ones."""
 GUIDE_DIRECTIONS_WEIGHT = 0.3
 """Of these directions, against the single elements."""
+GUIDE_FAINTEST = 1e-3
+"""Of the largest deviation: directions along which the owner's features vary less are left out. Where no more images than these directions
+were sketched, the last one is an accident of rounding, and to be measured in its deviation would be all that an inversion learns.
+"""
 GUIDE_FLOOR = 0.1
 """Of a channel's mean variance, added to every element's: an element that is hardly ever active would else outweigh the others."""
 MATCHED_IMAGES = 16
