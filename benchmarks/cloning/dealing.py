@@ -83,8 +83,7 @@ class Problem:
 
     def before(self) -> Tensor:
         """What the target alone says of what is measured, [n, K]; 0 for wanted classes, of which it is not asked."""
-        x, y = self.measured.x, self.measured.y
-        assert y is not None
+        x, y = images_and_labels(self.measured)
         own = int((y < len(self.target.known)).sum())
         return F.pad(self.target.said(self.split, x[:own]), (0, 0, 0, len(x) - own))
 
@@ -103,6 +102,7 @@ class Dealer:
         folder: where nets are kept; one that is there, and learned in the same way, is not trained again.
         schedule, together: of the world, unless it is to be quick.
         most: images of a class that are measured on, at most.
+        times: as many images of a class in the local set as the protocol says, as far as there are.
     """
 
     world: World
@@ -111,6 +111,7 @@ class Dealer:
     schedule: Schedule | None = None
     together: Schedule | None = None
     most: int | None = None
+    times: int = 1
     _skills: dict[tuple[int, Role], Skill] = field(default_factory=dict)
 
     def problem(self, seed: int, k: int, split: Split) -> Problem:
@@ -185,7 +186,7 @@ class Dealer:
         for label, each in enumerate(classes):
             own = (y == each).nonzero()[:, 0]
             order = torch.randperm(len(own), generator=generator(seed, "benchmark.cloning.local", each))
-            drawn.append(own[order[: PER_ORIGINAL if label < KNOWN else PER_WANTED]])
+            drawn.append(own[order[: self.times * (PER_ORIGINAL if label < KNOWN else PER_WANTED)]])
             labels.append(torch.full((len(drawn[-1]),), label))
         return SampleSet(self.world.prepared(x[torch.cat(drawn)]), torch.cat(labels))
 
@@ -216,6 +217,12 @@ def train(
 
     with torch.enable_grad():
         fit([net], loss, schedule)
+
+
+def images_and_labels(samples: SampleSet) -> tuple[Tensor, Tensor]:
+    """Of a set that has labels, these as int64."""
+    assert samples.y is not None
+    return samples.x, samples.y.long()
 
 
 def _labelled(y: Tensor, classes: Sequence[int], most: int | None = None) -> tuple[Tensor, Tensor]:

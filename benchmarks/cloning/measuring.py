@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.cloning.baselines import Setup, in_chunks, learned
-from benchmarks.cloning.dealing import Dealer, Problem
+from benchmarks.cloning.baselines import Made, Setup, in_chunks, learned
+from benchmarks.cloning.dealing import Dealer, Problem, images_and_labels
 from benchmarks.cloning.protocol import STEPS, TUNING_KS, TUNING_SEEDS, Cell, Row
 from benchmarks.transplant.worlds.base import Split
-from graftery.cloning import attach, clone, detach
+from graftery.cloning import Cloned, attach, clone, detach
 from graftery.cloning.judging import accuracies, locality, logits
 from graftery.errors import Misfit, TrainingFailed
 from graftery.learning.loop import Progress
@@ -51,7 +51,7 @@ class Bench:
             if cell.row.kind == "clone":
                 found = cloned(problem, cell.row, self.progress)
             else:
-                choice = self._choice(cell.row)
+                choice = self.choice(cell.row)
                 found = self.tried(cell.row, problem, choice) | ({"choice": dict(choice)} if choice else {})
         except (Misfit, TrainingFailed) as refusal:
             found = {"refused": refusal.code, "why": str(refusal)}
@@ -59,20 +59,24 @@ class Bench:
         names = [problem.world.classes[at] for at in problem.wanted]
         return {**found, "seconds": seconds, "classes": names, "threads": torch.get_num_threads()}
 
-    def _choice(self, row: Row) -> Mapping[str, float]:
+    def choice(self, row: Row) -> Mapping[str, float]:
+        """Its rate and strength, as far as it has any."""
         if row.tuned:
             return self.chosen[row.name]
         return row.choices()[0] if row.rates else {}
 
     def tried(self, row: Row, problem: Problem, choice: Mapping[str, float]) -> dict[str, Any]:
         """A baseline's figures with this choice."""
-        together = self.dealer.together or problem.world.together
-        made = learned(row.name, problem, Setup(choice, together, self.steps))
-        x, y = problem.measured.x, problem.measured.y
-        assert y is not None
-        found = accuracies(problem.before(), in_chunks(made.classify, x), y.long())
+        made = self.learned(row, problem, choice)
+        x, y = images_and_labels(problem.measured)
+        found = accuracies(problem.before(), in_chunks(made.classify, x), y)
         size = sum(weight.numel() for weight in problem.target.file.weights.values())
         return {**found, "added": made.added / size}
+
+    def learned(self, row: Row, problem: Problem, choice: Mapping[str, float]) -> Made:
+        """A baseline that has learned with this choice."""
+        together = self.dealer.together or problem.world.together
+        return learned(row.name, problem, Setup(choice, together, self.steps))
 
     def problem(self, seed: int, k: int, split: Split) -> Problem:
         return self.dealer.problem(seed, k, split)
@@ -80,18 +84,10 @@ class Bench:
 
 def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | None) -> dict[str, Any]:
     """A clone's figures, and whether its target is what it was."""
-    source, target = problem.source.file, problem.target.file
+    target = problem.target.file
     before = target.content_digest
-    made = clone(
-        source,
-        target,
-        problem.local,
-        [problem.world.classes[at] for at in problem.wanted],
-        recipe=CloneRecipe.model_validate({**problem.recipe.model_dump(), **row.changes}),
-        evaluate_on=problem.measured,
-        progress=progress,
-    )
-    told = made.metrics | _locality(problem, made.masked)
+    made = made_of(problem, row.changes, progress)
+    told = made.metrics | left(problem, made.masked)
     figures = ("original", "original_before", "wanted", "mean", "changed")
     masked = ("source_wanted", "source_unwanted", "masked_wanted", "masked_unwanted")
     return {
@@ -104,10 +100,22 @@ def cloned(problem: Problem, row: Row, progress: Callable[[Progress], None] | No
     }
 
 
-def _locality(problem: Problem, masked: ModuleFile) -> dict[str, float | None]:
+def made_of(problem: Problem, changes: Mapping[str, Any], progress: Callable[[Progress], None] | None) -> Cloned:
+    """What cloning gives, with these changes of the problem's recipe; measured on the problem's images."""
+    return clone(
+        problem.source.file,
+        problem.target.file,
+        problem.local,
+        [problem.world.classes[at] for at in problem.wanted],
+        recipe=CloneRecipe.model_validate({**problem.recipe.model_dump(), **changes}),
+        evaluate_on=problem.measured,
+        progress=progress,
+    )
+
+
+def left(problem: Problem, masked: ModuleFile) -> dict[str, float | None]:
     """What is left of the source, whose own logits are the same for all rows and k."""
-    x, y = problem.source_measured.x, problem.source_measured.y
-    assert y is not None
+    x, y = images_and_labels(problem.source_measured)
     return locality(problem.source.said(problem.split, x), logits(masked, x), y, range(len(problem.wanted)))
 
 
