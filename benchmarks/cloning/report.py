@@ -79,7 +79,8 @@ def _protocol(facts: dict[str, Any]) -> list[str]:
         f" edge of what was tried, up to {BEYOND} more values are tried there. The ensemble's scale and shift learn at a rate of {_rate(ENSEMBLE):g}, which was not"
         f" chosen. The nets, and the joint training, which goes on from the target, learn in {PRECISION} with AdamW, warm-up and cosine to zero.",
         f"Reported are other seeds: mean ± standard deviation over {_list(SEEDS)}. What was tried, and why the recipe is what it is:"
-        " [learning on](../decisions/clones-that-learn-on.md), [the op graph](../decisions/cloning-by-the-op-graph.md). A clone that is refused because"
+        " [learning on](../decisions/clones-that-learn-on.md), [the op graph](../decisions/cloning-by-the-op-graph.md); what moves it, and where the rest is lost:"
+        " [the study](cloning-study.md). A clone that is refused because"
         " too little was left of the skill has no figures and is counted; without healing none is refused.",
         f"{machine_line(facts['machine'])} Seconds are medians under that load, with"
         " the measuring in them, and compare roughly.",

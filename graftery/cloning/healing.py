@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graftery.cloning.local import Balanced, Local
 from graftery.cloning.localization import collapsed, divergence, restated, to_learn
+from graftery.cloning.mixing import Mixing, mixed
 from graftery.cloning.stages import Stages
 from graftery.cloning.taps import outputs
 from graftery.learning.pace import Pace
@@ -51,11 +52,14 @@ def healed(
     """
     if not recipe.healing_steps:
         return masked
-    (net, x, layout), names = to_learn(masked, local.x, device), buffer_names(masked.graph)
+    (net, _, layout), names = to_learn(masked, local.x, device), buffer_names(masked.graph)
     moved = {name: placed(masked.weights[name], device, layout) for name in learnable(masked)}
     learned = {name: weight.clone().requires_grad_() for name, weight in moved.items()}
-    chosen, draw = torch.tensor(list(wanted), device=device), Balanced.of(local, recipe.batch, recipe.seed)
-    said = collapsed(outputs(source, local.x, device), chosen)
+    chosen = torch.tensor(list(wanted), device=device)
+    ours = recipe.model_copy(update={"mixed": recipe.healing_mixed})
+    shown = mixed(local, ours)
+    draw = Mixing(Balanced.of(local, recipe.batch, recipe.seed), shown, ours)
+    x, said = placed(shown.x, device, layout), collapsed(outputs(source, shown.x, device), chosen)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("heal", step).to(device)

@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "noise": {"originals": "noise"},
     "weights learn on": {"learn_on": True},
     "without healing": {"healing_steps": 0},
+    "healing on mixed images": {"healing_mixed": 8},
 }
 SMALL = {"localization_steps": 8, "healing_steps": 8, "steps": 8, "batch": 16, "views": 2, "tolerance": 1}
 

@@ -18,6 +18,9 @@ class CloneRecipe(Frozen):
     localization_learning_rate: float = Field(0.05, gt=0, le=10, description="Adam, of the gates")
     healing_steps: int = Field(150, ge=0, le=100_000, description="In which kept weights learn from the whole source")
     healing_learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam, cosine to zero")
+    healing_mixed: int = Field(
+        0, ge=0, le=65_536, description="Mixtures of two images in each step of healing, besides the batch"
+    )
     tolerance: float = Field(0.3, ge=0, le=1, description="Of wanted accuracy that the masked source may lose")
     positions: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
         (), max_length=64, description="The target's layers to try, deep to shallow; empty: those that there are"

@@ -11,6 +11,7 @@ from graftery.cloning import localization
 from graftery.cloning.healing import healed
 from graftery.cloning.local import Local, local_set
 from graftery.cloning.localization import Gates, Localized, collapsed, localize, to_learn
+from graftery.cloning.mixing import mixed
 from graftery.cloning.slicing import with_linear_end
 from graftery.cloning.stages import Stages
 from graftery.errors import Misfit
@@ -130,19 +131,39 @@ def test_healing_brings_the_masked_source_nearer_to_the_whole() -> None:
     masked = _localized(20).whole
     made = healed(masked, _source(), WANTED, _local(), recipe=RECIPE, stages=Stages(told.append), device=CPU)
 
-    def far(file: ModuleFile, x: Tensor) -> float:
-        with torch.no_grad():
-            theirs, ours = (collapsed(each.net()(x), torch.tensor(WANTED)).log_softmax(1) for each in (_source(), file))
-        return float((theirs.exp() * (theirs - ours)).sum(1).mean())
-
     for x in (_shown(), skills.images("validation", skills.SOURCE).x):
-        assert far(made, x) < 0.3 * far(masked, x)
+        assert _far(made, x) < 0.3 * _far(masked, x)
     assert made.graph == masked.graph
     assert told[-1].step == RECIPE.healing_steps
     assert (
         healed(masked, _source(), WANTED, _local(), recipe=CloneRecipe(healing_steps=0), stages=Stages(), device=CPU)
         is masked
     )
+
+
+def _far(file: ModuleFile, x: Tensor) -> float:
+    """How far what a net says of the wanted classes is from what the source says."""
+    with torch.no_grad():
+        theirs, ours = (collapsed(each.net()(x), torch.tensor(WANTED)).log_softmax(1) for each in (_source(), file))
+    return float((theirs.exp() * (theirs - ours)).sum(1).mean())
+
+
+def test_healing_on_mixed_images_brings_it_nearer_between_the_images_too() -> None:
+    masked = _localized(20).whole
+    between = mixed(_local(), CloneRecipe(mixed=1, seed=7)).x[len(_local().x) :]
+    plain, both = (
+        healed(
+            masked,
+            _source(),
+            WANTED,
+            _local(),
+            recipe=RECIPE.model_copy(update={"healing_mixed": count}),
+            stages=Stages(),
+            device=CPU,
+        )
+        for count in (0, 32)
+    )
+    assert _far(both, between) < 0.9 * _far(plain, between)
 
 
 def test_other_classes_are_one_together() -> None:
