@@ -55,6 +55,7 @@ NO_MARGINS = {"margin_original": 0.0, "margin_wanted": 0.0}
 SMALL_MARGINS = {"margin_original": 1.0, "margin_wanted": 0.5}
 LONGER = {"localization_steps": 600, "healing_steps": 600}
 MIXED = {"healing_mixed": 64}
+REST = {**LONGER, **SMALL_MARGINS, **MIXED}
 VARIANTS = (
     Variant("cloning, as in the table"),
     Variant("keep 0.7", changes={"keep": 0.7}),
@@ -71,11 +72,10 @@ VARIANTS = (
     Variant("keep 0.5, 600 steps each", changes={"keep": 0.5, **LONGER}),
     Variant("keep 0.5, 600 steps each, margins 1 and 0.5", changes={"keep": 0.5, **LONGER, **SMALL_MARGINS}),
     Variant("keep 0.5, 600 steps each, healing on 64 mixed images", changes={"keep": 0.5, **LONGER, **MIXED}),
-    Variant("all of these four", changes={"keep": 0.5, **LONGER, **SMALL_MARGINS, **MIXED}),
-    Variant(
-        "all of these four, healing: 2000 steps",
-        changes={"keep": 0.5, **LONGER, **SMALL_MARGINS, **MIXED, "healing_steps": 2000},
-    ),
+    Variant("all of these four", changes={"keep": 0.5, **REST}),
+    Variant("all of these four, healing: 2000 steps", changes={"keep": 0.5, **REST, "healing_steps": 2000}),
+    Variant("all of these four, keep 0.45", changes={"keep": 0.45, **REST}),
+    Variant("all of these four, keep 0.45, healing: 2000 steps", changes={"keep": 0.45, **REST, "healing_steps": 2000}),
     Variant(LWF, LWF),
     Variant(f"{LWF}, {MORE} times the images", LWF, times=MORE),
     Variant(ENSEMBLE, ENSEMBLE),
