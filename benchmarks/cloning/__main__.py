@@ -30,7 +30,7 @@ from benchmarks.cloning.measuring import Bench, quick
 from benchmarks.cloning.protocol import KS, ROWS, SEEDS, Cell, cells
 from benchmarks.cloning.report import write
 from benchmarks.cloning.worlds import NAMES, absent, world
-from benchmarks.running import parser, watching
+from benchmarks.running import C, parser, watching
 from graftery.learning.loop import Progress as Step
 from graftery.spec.recipes import CloneRecipe
 
@@ -55,11 +55,11 @@ def wanted_cells(wanted: argparse.Namespace, name: str) -> list[Cell]:
     return [cell for cell in cells([name], seeds, ks) if not wanted.rows or cell.row.name in wanted.rows]
 
 
-def measure(bench: Bench, todo: list[Cell], kept: Cells) -> None:
-    """Measure these cells."""
+def measure(bench: Bench, todo: list[C], kept: Cells, of: Callable[[Bench, C], dict[str, Any]]) -> None:
+    """Measure these cells or trials. Args: `of`, the figures of one."""
 
-    def one(cell: Cell, tell: Callable[[Step], None]) -> dict[str, Any]:
-        return replace(bench, progress=tell).measure(cell)
+    def one(cell: C, tell: Callable[[Step], None]) -> dict[str, Any]:
+        return of(replace(bench, progress=tell), cell)
 
     with watching() as watch:
         watch.measure(todo, kept, one)
@@ -81,7 +81,7 @@ def run(name: str, wanted: argparse.Namespace, kept: Cells) -> None:
         return
     tuning.tune(bench, kept, [row for row in ROWS if any(cell.row is row for cell in todo)], Console().print)
     bench.dealer.train(sorted({cell.seed for cell in todo}))
-    measure(replace(bench, chosen=tuning.chosen(kept.facts, name)), todo, kept)
+    measure(replace(bench, chosen=tuning.chosen(kept.facts, name)), todo, kept, Bench.measure)
 
 
 def study_of(name: str, wanted: argparse.Namespace, table: Cells, kept: Cells) -> None:
@@ -92,12 +92,7 @@ def study_of(name: str, wanted: argparse.Namespace, table: Cells, kept: Cells) -
         bench, table, [row for row in ROWS if any(each.variant.row == row.name for each in todo)], Console().print
     )
     bench = replace(bench, chosen=tuning.chosen(table.facts, name))
-
-    def one(trial: study.Trial, tell: Callable[[Step], None]) -> dict[str, Any]:
-        return trial.measure(replace(bench, progress=tell))
-
-    with watching() as watch:
-        watch.measure(todo, kept, one)
+    measure(bench, todo, kept, lambda ours, trial: trial.measure(ours))
 
 
 def present(wanted: argparse.Namespace) -> Iterator[str]:
@@ -120,8 +115,9 @@ def main() -> None:
         kept = Cells(wanted.out / "cloning-study.json", study.COMMAND, CloneRecipe())
         for name in present(wanted):
             study_of(name, wanted, table, kept)
-        study.write(kept, wanted.out)
-        Console().print(f"written: {wanted.out / study.PAGE}")
+        if kept.count:
+            study.write(kept, wanted.out)
+            Console().print(f"written: {wanted.out / study.PAGE}")
         return
     for name in present(wanted):
         run(name, wanted, table)

@@ -136,10 +136,9 @@ def trials(worlds: Sequence[str], seeds: Sequence[int] = TUNING_SEEDS) -> Iterat
 
 
 def write(kept: Cells, folder: Path) -> None:
-    """Write the study's page, if there is anything to tell."""
-    if kept.count:
-        missing = sum(not kept.has(trial.key) for trial in trials(WORLDS))
-        write_whole(folder / PAGE, page(list(kept), kept.facts, missing))
+    """Write the study's page."""
+    missing = sum(not kept.has(trial.key) for trial in trials(WORLDS))
+    write_whole(folder / PAGE, page(list(kept), kept.facts, missing))
 
 
 def page(found: list[dict[str, Any]], facts: dict[str, Any], missing: int) -> str:

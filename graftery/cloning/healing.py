@@ -38,7 +38,7 @@ def healed(
 ) -> ModuleFile:
     """The masked source, whose weights have learned from the whole one on the local set.
 
-    Math: the mean of KL(c(S(x)) || c(M(x))), c as in `graftery.cloning.localization.collapsed`, half of the images wanted and half original, batch norms on the batch's own statistics.
+    Math: the mean of KL(c(S(x)) || c(M(x))), c as in `graftery.cloning.localization.collapsed`, half of the batch wanted and half original images, `healing_mixed` mixed ones beside them, batch norms on the batch's own statistics.
 
     Args:
         masked: M, with the logits of all of S's classes.
@@ -52,14 +52,13 @@ def healed(
     """
     if not recipe.healing_steps:
         return masked
-    (net, _, layout), names = to_learn(masked, local.x, device), buffer_names(masked.graph)
+    shown = mixed(local, recipe.healing_mixed, recipe.seed)
+    (net, x, layout), names = to_learn(masked, shown.x, device), buffer_names(masked.graph)
     moved = {name: placed(masked.weights[name], device, layout) for name in learnable(masked)}
     learned = {name: weight.clone().requires_grad_() for name, weight in moved.items()}
     chosen = torch.tensor(list(wanted), device=device)
-    ours = recipe.model_copy(update={"mixed": recipe.healing_mixed})
-    shown = mixed(local, ours)
-    draw = Mixing(Balanced.of(local, recipe.batch, recipe.seed), shown, ours)
-    x, said = placed(shown.x, device, layout), collapsed(outputs(source, shown.x, device), chosen)
+    draw = Mixing(Balanced.of(local, recipe.batch, recipe.seed), shown, recipe.healing_mixed)
+    said = collapsed(outputs(source, shown.x, device), chosen)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         rows = draw("heal", step).to(device)

@@ -218,7 +218,7 @@ def insert(clone: ModuleFile, seen: Seen, recipe: CloneRecipe, stages: Stages, p
     if recipe.learn_on:
         made.open()
     shown = Local(seen.z, seen.y.cpu(), seen.known, seen.mixed)
-    draw = Mixing(Balanced.of(shown.labelled, recipe.batch, recipe.seed), shown, recipe)
+    draw = Mixing(Balanced.of(shown.labelled, recipe.batch, recipe.seed), shown, recipe.mixed)
     margins = torch.where(seen.unwanted, recipe.margin_original, -recipe.margin_wanted)[:, None]
 
     def terms(step: int) -> Mapping[str, Tensor]:

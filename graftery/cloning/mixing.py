@@ -18,17 +18,16 @@ from torch import Tensor
 from graftery.cloning.local import OF_SOURCE, UNKNOWN, Balanced, Local
 from graftery.data.streams import generator
 from graftery.spec.cloning import CLONE_MIXES
-from graftery.spec.recipes import CloneRecipe
 
 
-def mixed(local: Local, recipe: CloneRecipe) -> Local:
-    """The views with mixed images behind them, if the recipe wants any: of original classes, then of wanted ones."""
-    if not recipe.mixed:
+def mixed(local: Local, each_step: int, seed: int) -> Local:
+    """The views with mixed images behind them, if a step takes any: of original classes, then of wanted ones."""
+    if not each_step:
         return local
     count = min(CLONE_MIXES, len(local.y))
     made, labels = [local.x], [local.y]
     for kind, rows, label in (("original", local.original, UNKNOWN), ("wanted", local.wanted, OF_SOURCE)):
-        random = generator(recipe.seed, f"mixed.{kind}")
+        random = generator(seed, f"mixed.{kind}")
         one, other = rows[torch.randint(len(rows), (2, count), generator=random)]
         share = torch.rand(count, generator=random).view(-1, *[1] * (local.x.ndim - 1))
         made.append(share * local.x[one] + (1 - share) * local.x[other])
@@ -38,16 +37,16 @@ def mixed(local: Local, recipe: CloneRecipe) -> Local:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Rows of a step: a balanced batch, then mixed images, as many as the recipe says."""
+    """Rows of a step: a balanced batch, then so many of the mixed images, if there are any."""
 
     batch: Balanced
     local: Local
-    recipe: CloneRecipe
+    count: int
 
     def __call__(self, stream: str, step: int) -> Tensor:
         rows = self.batch(stream, step)
         if not self.local.mixed:
             return rows
-        random, end = generator(self.recipe.seed, f"{stream}.mixed", step), len(self.local.y)
-        more = torch.randint(end - self.local.mixed, end, (self.recipe.mixed,), generator=random)
+        random, end = generator(self.batch.seed, f"{stream}.mixed", step), len(self.local.y)
+        more = torch.randint(end - self.local.mixed, end, (self.count,), generator=random)
         return torch.cat([rows, more])

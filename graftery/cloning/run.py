@@ -228,7 +228,7 @@ class _Run:
 
     def views(self, local: Local) -> Local:
         """What is learned on to insert a clone, of these images."""
-        return mixed(local.views(self.recipe, "insert"), self.recipe)
+        return mixed(local.views(self.recipe, "insert"), self.recipe.mixed, self.recipe.seed)
 
     def look(self, local: Local, places: Sequence[Position], part: ModuleFile) -> Look:
         """What both nets make of images that clones of this part of the source are inserted with at these places."""

@@ -150,7 +150,7 @@ def _far(file: ModuleFile, x: Tensor) -> float:
 
 def test_healing_on_mixed_images_brings_it_nearer_between_the_images_too() -> None:
     masked = _localized(20).whole
-    between = mixed(_local(), CloneRecipe(mixed=1, seed=7)).x[len(_local().x) :]
+    between = mixed(_local(), 1, seed=7).x[len(_local().x) :]
     plain, both = (
         healed(
             masked,

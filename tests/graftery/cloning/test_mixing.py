@@ -5,17 +5,16 @@ import torch
 from graftery.cloning.local import OF_SOURCE, UNKNOWN, Balanced, Local
 from graftery.cloning.mixing import Mixing, mixed
 from graftery.spec.cloning import CLONE_MIXES
-from graftery.spec.recipes import CloneRecipe
 
 Y = torch.tensor([0] * 6 + [1] * 5 + [2] * 9)
 # Original images have values below 2, wanted ones from 2 on: so a mixture shows what it is made of.
 X = (Y.float() + torch.rand(20, generator=torch.Generator().manual_seed(0)) / 2).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
 LOCAL = Local(X, Y, 2)
-RECIPE = CloneRecipe(mixed=6)
+EACH = 6
 
 
 def test_mixtures_are_of_one_kind_each_and_told_by_the_net_that_knows_it() -> None:
-    found = mixed(LOCAL, RECIPE)
+    found = mixed(LOCAL, EACH, 0)
     assert torch.equal(found.labelled.x, X)
     assert torch.equal(found.labelled.y, Y)
     values, labels = found.x[20:, 0, 0, 0], found.y[20:]
@@ -28,13 +27,13 @@ def test_mixtures_are_of_one_kind_each_and_told_by_the_net_that_knows_it() -> No
 
 def test_there_are_no_more_mixtures_than_views_and_none_unless_asked() -> None:
     many = Local(X.repeat(100, 1, 1, 1), Y.repeat(100), 2)
-    assert mixed(many, RECIPE).mixed == 2 * CLONE_MIXES
-    assert mixed(LOCAL, CloneRecipe(mixed=0)) is LOCAL
+    assert mixed(many, EACH, 0).mixed == 2 * CLONE_MIXES
+    assert mixed(LOCAL, 0, 0) is LOCAL
 
 
 def test_a_step_has_a_balanced_batch_and_mixtures_beside() -> None:
-    found = mixed(LOCAL, RECIPE)
-    rows = Mixing(Balanced.of(found.labelled, 8, 0), found, RECIPE)
+    found = mixed(LOCAL, EACH, 0)
+    rows = Mixing(Balanced.of(found.labelled, 8, 0), found, EACH)
     drawn = rows("insert", 3)
     labels = found.y[drawn]
     assert (labels[:4] == 2).all()
@@ -46,5 +45,5 @@ def test_a_step_has_a_balanced_batch_and_mixtures_beside() -> None:
 
 
 def test_the_same_seed_mixes_the_same_images() -> None:
-    assert torch.equal(mixed(LOCAL, RECIPE).x, mixed(LOCAL, RECIPE).x)
-    assert not torch.equal(mixed(LOCAL, RECIPE).x, mixed(LOCAL, CloneRecipe(mixed=6, seed=1)).x)
+    assert torch.equal(mixed(LOCAL, EACH, 0).x, mixed(LOCAL, EACH, 0).x)
+    assert not torch.equal(mixed(LOCAL, EACH, 0).x, mixed(LOCAL, EACH, 1).x)
